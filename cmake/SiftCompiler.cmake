@@ -24,3 +24,6 @@ if(SIFT_SANITIZE)
     -fsanitize=${SIFT_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(sift_compiler_options INTERFACE -fsanitize=${SIFT_SANITIZE})
 endif()
+if(SIFT_BUILD_FUZZ)  # the library counts coverage; the main function comes with each target
+  target_compile_options(sift_compiler_options INTERFACE -fsanitize=fuzzer-no-link)
+endif()
