@@ -54,6 +54,9 @@ TEST(PrefillRecords, EqualTheDefinition) {
         << warmup;
   }
   EXPECT_EQ(prefill_records(64, 1024).size(), 64U);
+  // The only j is not the one nearest to the logarithm of S.
+  EXPECT_TRUE(is_prefill_record(46, 192));
+  EXPECT_TRUE(is_prefill_record(128, 534));
 }
 
 TEST(PrefillRecords, TakeAnyNumbers) {

@@ -24,7 +24,7 @@ double select_quantile(std::span<Float> scores, double log_sum_exp, double tau) 
 QuantilePosition quantile_position(std::int64_t count, double tau) {
   if (count == 1) return {};
   const double position = static_cast<double>(count - 1) * tau;
-  // A position that rounding moved to the last statistic still leaves one above `lower`.
+  // tau = 1 still leaves a statistic above `lower`.
   const std::int64_t lower = std::min(static_cast<std::int64_t>(position), count - 2);
   return {lower, position - static_cast<double>(lower)};
 }
