@@ -1,0 +1,137 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "sift/attention/policy.h"
+#include "sift/attention/statistics.h"
+#include "sift/sifting/power_law.h"
+
+namespace sift {
+
+/// Sizes that attention needs to know.
+struct AttentionShape {
+  int layers = 0;
+  int heads = 0;     ///< query heads
+  int kv_heads = 0;  ///< key-value heads; heads is a multiple of it
+  int head_dim = 0;
+
+  int group_size() const { return heads / kv_heads; }
+};
+
+/// How one row attends.
+enum class RowMode : std::uint8_t {
+  dense,   ///< exact attention
+  record,  ///< exact attention, and the quantile of its scores goes to the fit
+  sift,    ///< keys above the threshold only
+};
+
+/// A row of a request as policies see it. Position, cache slot and visible count are three
+/// different numbers; policies know only the last.
+struct RowIdentity {
+  std::int64_t visible = 0;    ///< S: keys the row sees, its own included
+  std::int64_t generated = 0;  ///< 1 for the first row after the prompt, 0 for prompt rows
+};
+
+/// State of one query head in one layer.
+struct HeadState {
+  LogLogFit fit;
+  PowerLaw law;
+  double correction = 0;  ///< c of `adapt`, added to ln η, within ±4
+  bool fitted = false;
+};
+
+/// What a kernel reports of one query head of a sifted row.
+struct HeadFacts {
+  std::int64_t kept = 0;           ///< keys kept, forced ones included
+  std::int64_t kept_eligible = 0;  ///< keys kept because their score passed
+  double kept_mass = 0;            ///< softmax mass of the kept keys, in [0, 1]
+  bool empty = false;              ///< no key was kept before the rule of EmptyRow applied
+};
+
+/// All state that a policy carries for one request: per layer and query head the fit and the
+/// threshold's correction, per layer and KV head the running sum of V rows, and what ran.
+///
+/// Different (layer, head) may be used from different threads at once; one (layer, head) sees its
+/// rows in order.
+class AttentionState {
+ public:
+  AttentionState(const Policy& policy, const AttentionShape& shape);
+
+  const Policy& policy() const { return policy_; }
+  const AttentionShape& shape() const { return shape_; }
+
+  /// Fixes the prompt's length before its first row runs: rows up to it are prompt rows.
+  /// `calibrate=prefill` with fewer than 64 prompt tokens becomes `decode`; notice() says so.
+  void begin_prompt(std::int64_t prompt_tokens);
+
+  /// A sentence about what runs otherwise than asked, empty if nothing does.
+  const std::string& notice() const { return notice_; }
+
+  /// How `row` attends, gate aside.
+  RowMode mode(const RowIdentity& row) const;
+
+  /// Takes the recorded quantile of a `record` row.
+  void record(int layer, int head, const RowIdentity& row, double ln_theta);
+
+  /// ln η for a `sift` row, fitting first if that has not happened yet.
+  double ln_threshold(int layer, int head, const RowIdentity& row);
+
+  /// Takes what a sifted row did with one query head.
+  void observe_head(int layer, int head, const RowIdentity& row, const HeadFacts& facts);
+  /// Takes what a sifted row did with one KV head: rows of V read (the union), and how many of
+  /// them were eligible. Call after observe_head of all heads of the group.
+  void observe_group(int layer, int kv_head, const RowIdentity& row, std::int64_t union_rows,
+                     std::int64_t union_eligible);
+  /// Takes a generated row that ran dense (dense or record mode, or by the gate), for a whole
+  /// layer.
+  void observe_dense(int layer, const RowIdentity& row);
+
+  /// Keys of a row with `visible` keys that are kept or dropped by their score.
+  std::int64_t eligible_keys(std::int64_t visible) const;
+  /// Whether key `index` of `visible` is kept whatever its score (sink, recent).
+  bool is_forced(std::int64_t index, std::int64_t visible) const {
+    return index < policy_.sink || index >= visible - policy_.recent;
+  }
+
+  /// Running sum of the V rows appended so far [head_dim], for `compensate=mean`; kernels that
+  /// append add to it.
+  double* value_sum(int layer, int kv_head) {
+    return value_sums_.data() +
+           (static_cast<std::size_t>(layer) * shape_.kv_heads + kv_head) * shape_.head_dim;
+  }
+
+  const HeadState& head_state(int layer, int head) const { return heads_[index(layer, head)]; }
+
+  /// Sums up what ran so far. `value_row_bytes`: bytes of one cached V row of one KV head.
+  AttentionTotals totals(std::int64_t value_row_bytes) const;
+
+ private:
+  std::size_t index(int layer, int head) const {
+    return static_cast<std::size_t>(layer) * shape_.heads + head;
+  }
+  std::size_t group_index(int layer, int kv_head) const {
+    return static_cast<std::size_t>(layer) * shape_.kv_heads + kv_head;
+  }
+  bool after_warmup(const RowIdentity& row) const;
+  void adapt(int layer, int first_head, int head_count, std::int64_t kept, std::int64_t eligible);
+
+  Policy policy_;
+  AttentionShape shape_;
+  Calibrate calibrate_;  ///< the policy's, or decode where the prompt is too short
+  std::string notice_;
+  std::vector<HeadState> heads_;           ///< [layers, heads]
+  std::vector<double> value_sums_;         ///< [layers, kv_heads, head_dim]
+  std::vector<HeadTally> head_tallies_;    ///< [layers, heads]
+  std::vector<GroupTally> group_tallies_;  ///< [layers, kv_heads]
+};
+
+/// Whether a prompt row with `visible` keys is one that `calibrate=prefill` records: its count is
+/// round(16 · 64^(j / (warmup − 1))) for some j ≥ 0.
+bool is_prefill_record(std::int64_t visible, std::int64_t warmup);
+
+/// Prompts shorter than this cannot calibrate.
+inline constexpr std::int64_t kMinimumPrefillCalibration = 64;
+
+}  // namespace sift

@@ -1,0 +1,17 @@
+#pragma once
+
+#include <cstddef>
+
+#include "sift/core/dtype.h"
+
+namespace sift {
+
+/// Stores `count` floats as one cache row of `type` (round to nearest even; q8_0: a block of 32
+/// shares the scale max|x| / 127). The plain definition that every backend's append equals bit for
+/// bit.
+void write_cache_row(DType type, const float* source, int count, std::byte* row);
+
+/// Reads one cache row back to floats.
+void read_cache_row(DType type, const std::byte* row, int count, float* destination);
+
+}  // namespace sift

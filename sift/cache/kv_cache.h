@@ -1,0 +1,120 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "sift/attention/attention_state.h"
+#include "sift/core/dtype.h"
+
+namespace sift {
+
+/// Rows per page of the cache.
+inline constexpr std::int64_t kPageRows = 64;
+
+struct CacheLayout {
+  int layers = 0;
+  int kv_heads = 0;
+  int head_dim = 0;         ///< a multiple of 32 for q8_0
+  DType type = DType::f16;  ///< f32, f16, bf16 or q8_0
+
+  /// Bytes of one K or V row of one KV head.
+  std::size_t row_bytes() const { return sift::row_bytes(type, head_dim); }
+};
+
+/// One layer of one sequence's cache as kernels see it. Rows are addressed by slot: page
+/// slot / kPageRows of the sequence's block table, row slot % kPageRows inside it.
+struct CacheView {
+  CacheLayout layout;
+  const std::int32_t* pages = nullptr;  ///< block table of the sequence
+  std::byte* keys = nullptr;            ///< this layer's [page, kv_head, kPageRows, head_dim]
+  std::byte* values = nullptr;          ///< the same for V
+
+  /// First row of page number `block` of the sequence: kPageRows rows follow contiguously.
+  std::byte* key_page(int kv_head, std::int64_t block) const {
+    return keys + page_offset(kv_head, block);
+  }
+  std::byte* value_page(int kv_head, std::int64_t block) const {
+    return values + page_offset(kv_head, block);
+  }
+  std::byte* key_row(int kv_head, std::int64_t slot) const {
+    return key_page(kv_head, slot / kPageRows) + row_in_page(slot);
+  }
+  std::byte* value_row(int kv_head, std::int64_t slot) const {
+    return value_page(kv_head, slot / kPageRows) + row_in_page(slot);
+  }
+
+ private:
+  std::size_t page_offset(int kv_head, std::int64_t block) const {
+    const auto page = static_cast<std::size_t>(pages[block]);
+    return (page * static_cast<std::size_t>(layout.kv_heads) + static_cast<std::size_t>(kv_head)) *
+           static_cast<std::size_t>(kPageRows) * layout.row_bytes();
+  }
+  std::size_t row_in_page(std::int64_t slot) const {
+    return static_cast<std::size_t>(slot % kPageRows) * layout.row_bytes();
+  }
+};
+
+/// The pool of cache pages that sequences share. Address space is reserved for all pages at once;
+/// memory is taken as rows are written.
+class KvCache {
+ public:
+  /// Room for `capacity_rows` tokens, rounded up to whole pages. Throws Error (invalid_argument)
+  /// for a type that caches cannot have, std::bad_alloc when the address space cannot be had.
+  KvCache(const CacheLayout& layout, std::int64_t capacity_rows);
+  ~KvCache();
+  KvCache(const KvCache&) = delete;
+  KvCache& operator=(const KvCache&) = delete;
+
+  const CacheLayout& layout() const { return layout_; }
+  std::int64_t page_count() const { return page_count_; }
+  std::int64_t free_pages() const { return static_cast<std::int64_t>(free_.size()); }
+  /// Bytes of K and V of all layers that pages in use take.
+  std::size_t bytes_in_use() const;
+
+  /// Takes a page. Throws Error (invalid_argument) with both numbers when none is free.
+  std::int32_t allocate_page();
+  void free_page(std::int32_t page);
+  CacheView view(int layer, std::span<const std::int32_t> pages) const;
+
+ private:
+  std::size_t page_bytes() const;
+
+  CacheLayout layout_;
+  std::int64_t page_count_ = 0;
+  std::vector<std::int32_t> free_;  ///< taken from the back, so low pages are used first
+  std::byte* data_ = nullptr;       ///< [layers, K or V, pages, kv_heads, kPageRows, head_dim]
+  std::size_t reserved_bytes_ = 0;
+};
+
+/// One request's rows in the cache and the state that its policy carries beside them.
+class Sequence {
+ public:
+  Sequence(KvCache& cache, const Policy& policy, int heads);
+  ~Sequence();
+  Sequence(const Sequence&) = delete;
+  Sequence& operator=(const Sequence&) = delete;
+
+  /// Makes room for `rows` more rows. Throws as KvCache::allocate_page.
+  void reserve(std::int64_t rows);
+  /// Counts `rows` written rows as cached, `generated` of them after the prompt.
+  void commit(std::int64_t rows, std::int64_t generated);
+
+  std::int64_t length() const { return length_; }        ///< rows cached
+  std::int64_t generated() const { return generated_; }  ///< generated rows cached
+  CacheView view(int layer) const { return cache_.view(layer, pages_); }
+  AttentionState& attention() { return attention_; }
+  const AttentionState& attention() const { return attention_; }
+  const KvCache& cache() const { return cache_; }
+
+ private:
+  KvCache& cache_;
+  std::vector<std::int32_t> pages_;
+  std::int64_t length_ = 0;
+  std::int64_t generated_ = 0;
+  AttentionState attention_;
+};
+
+}  // namespace sift
