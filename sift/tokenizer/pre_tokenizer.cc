@@ -8,6 +8,7 @@
 #include <string>
 
 #include "sift/core/error.h"
+#include "sift/model/gguf.h"
 
 namespace sift {
 namespace {
@@ -54,7 +55,7 @@ const Definition& find_definition(std::string_view name) {
   throw Error(
       ErrorKind::bad_file,
       fmt::format("the pre-tokenizer '{}' (tokenizer.ggml.pre) is not supported: known are {}",
-                  name, fmt::join(known, ", ")));
+                  printable(name), fmt::join(known, ", ")));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "sift/core/error.h"
+#include "sift/model/gguf.h"
 
 namespace sift {
 namespace {
@@ -39,8 +40,8 @@ void SpecialTokens::add(std::string_view text, std::int32_t id) {
     at = next;
   }
   if (nodes_[at].id >= 0) {
-    throw Error(ErrorKind::bad_file,
-                fmt::format("tokens {} and {} have the same text '{}'", nodes_[at].id, id, text));
+    throw Error(ErrorKind::bad_file, fmt::format("tokens {} and {} have the same text '{}'",
+                                                 nodes_[at].id, id, printable(text)));
   }
   nodes_[at].id = id;
 }

@@ -1,23 +1,35 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
-#include <string_view>
+
+#include "sift/tokenizer/text_assembler.h"
+#include "sift/tokenizer/tokenizer.h"
 
 namespace sift {
 
-/// Turns bytes that arrive token by token into text that is valid UTF-8 at every moment: a
-/// character is held back until its last byte is there. Bytes that cannot be part of a character
-/// become U+FFFD, one for each longest prefix of a character.
+/// Decodes tokens as they come. The pieces together are what Tokenizer::decode gives for all ids,
+/// and each is valid UTF-8: half a character waits for its other half.
 class StreamDecoder {
  public:
-  /// Takes the bytes of the next token; returns the text that is now certain, perhaps none.
-  std::string push(std::string_view bytes);
+  /// `tokenizer` must outlive this.
+  explicit StreamDecoder(const Tokenizer& tokenizer, ShowSpecial show = ShowSpecial::yes)
+      : tokenizer_(&tokenizer), show_(show) {}
 
-  /// Ends the text: a character that lacks bytes becomes U+FFFD. The decoder is then as new.
-  std::string flush();
+  /// The text that `id` makes certain, perhaps none. Throws invalid_argument for an id that is not
+  /// in the vocabulary.
+  std::string push(std::int32_t id) {
+    if (show_ == ShowSpecial::no && tokenizer_->is_special(id)) return {};
+    return assembler_.push(tokenizer_->token_bytes(id));
+  }
+
+  /// The end of the text: U+FFFD if a character lacks bytes, otherwise nothing.
+  std::string finish() { return assembler_.finish(); }
 
  private:
-  std::string pending_;  ///< the beginning of a character, at most 3 bytes
+  const Tokenizer* tokenizer_;
+  ShowSpecial show_;
+  TextAssembler assembler_;
 };
 
 }  // namespace sift

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "sift/core/error.h"
+#include "sift/model/gguf.h"
 #include "sift/tokenizer/byte_alphabet.h"
 #include "sift/tokenizer/stream_decoder.h"
 #include "sift/tokenizer/utf8.h"
@@ -40,7 +41,7 @@ void check_vocabulary(const VocabularyData& data) {
     throw Error(
         ErrorKind::bad_file,
         fmt::format("the tokenizer '{}' (tokenizer.ggml.model) is not supported: known is gpt2",
-                    data.model));
+                    printable(data.model)));
   }
   if (data.tokens.empty() || data.tokens.size() > std::numeric_limits<std::int32_t>::max()) {
     throw Error(
@@ -99,7 +100,7 @@ TokenIds index_tokens(const VocabularyData& data) {
     const auto [other, is_new] = ids.try_emplace(data.tokens[i], static_cast<std::int32_t>(i));
     if (!is_new) {
       throw Error(ErrorKind::bad_file, fmt::format("tokens {} and {} have the same text '{}'",
-                                                   other->second, i, data.tokens[i]));
+                                                   other->second, i, printable(data.tokens[i])));
     }
   }
   return ids;
@@ -109,9 +110,9 @@ TokenIds index_tokens(const VocabularyData& data) {
 std::int32_t merge_part(const TokenIds& ids, std::string_view part, std::size_t rank) {
   const auto found = ids.find(part);
   if (found != ids.end()) return found->second;
-  throw Error(
-      ErrorKind::bad_file,
-      fmt::format("merge {} (tokenizer.ggml.merges) names '{}', which is not a token", rank, part));
+  throw Error(ErrorKind::bad_file,
+              fmt::format("merge {} (tokenizer.ggml.merges) names '{}', which is not a token", rank,
+                          printable(part)));
 }
 
 }  // namespace
@@ -164,7 +165,7 @@ void Tokenizer::load_merges(const VocabularyData& data) {
       throw Error(ErrorKind::bad_file,
                   fmt::format("merge {} (tokenizer.ggml.merges) is '{}', expected "
                               "two tokens with a space between",
-                              rank, merge));
+                              rank, printable(merge)));
     }
     const std::string_view left = merge.substr(0, space), right = merge.substr(space + 1);
     pairs_.add_merge(merge_part(ids, left, rank), merge_part(ids, right, rank),
@@ -250,13 +251,10 @@ std::vector<std::int32_t> Tokenizer::encode_prompt(std::string_view text,
 }
 
 std::string Tokenizer::decode(std::span<const std::int32_t> ids, ShowSpecial show) const {
-  StreamDecoder decoder;
+  StreamDecoder decoder(*this, show);
   std::string text;
-  for (std::int32_t id : ids) {
-    if (show == ShowSpecial::no && is_special(id)) continue;
-    text += decoder.push(token_bytes(id));
-  }
-  return text + decoder.flush();
+  for (std::int32_t id : ids) text += decoder.push(id);
+  return text + decoder.finish();
 }
 
 void Tokenizer::check_id(std::int32_t id) const {

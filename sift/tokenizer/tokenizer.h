@@ -48,7 +48,7 @@ class Tokenizer {
   /// does not begin with it. Throws invalid_argument when nothing but that token would result.
   std::vector<std::int32_t> encode_prompt(std::string_view text, ParseSpecial parse) const;
 
-  /// The text of `ids` as valid UTF-8 (see StreamDecoder). Throws invalid_argument for an id that
+  /// The text of `ids` as valid UTF-8 (see TextAssembler). Throws invalid_argument for an id that
   /// is not in the vocabulary.
   std::string decode(std::span<const std::int32_t> ids, ShowSpecial show = ShowSpecial::yes) const;
 

@@ -27,10 +27,10 @@ void expect_error(ErrorKind kind, const std::string& part, Function&& function) 
 }
 
 std::string decode_in_pieces(const Tokenizer& tokenizer, const std::vector<std::int32_t>& ids) {
-  StreamDecoder decoder;
+  StreamDecoder decoder(tokenizer);
   std::string text;
-  for (std::int32_t id : ids) text += decoder.push(tokenizer.token_bytes(id));
-  return text + decoder.flush();
+  for (std::int32_t id : ids) text += decoder.push(id);
+  return text + decoder.finish();
 }
 
 TEST(Tokenizer, MergesByRankThenFromTheLeft) {
@@ -154,7 +154,7 @@ TEST(TokenizerFile, RefusesInconsistentVocabularies) {
   refuse("which is not a token", [](auto& d) { d.merges.push_back("b c"); });
   refuse("a space between", [](auto& d) { d.merges.push_back("bc"); });
   refuse("a space between", [](auto& d) { d.merges.push_back(""); });
-  refuse("entries for", [](auto& d) { d.token_types = d.token_types.first(3); });
+  refuse("entries for", [](auto& d) { d.token_types.resize(3); });
   refuse("has type 7", [&](auto& d) { d.token_types = wrong_type; });
   refuse("eos_token_id is 99999", [](auto& d) { d.eos_id = 99999; });
   refuse("bos_token_id is -1", [](auto& d) { d.bos_id = -1; });
@@ -180,28 +180,28 @@ TEST(TokenizerFile, ChecksTheEmbedding) {
                [&] { tokenizer.require_embedding_rows(5); });
 }
 
-TEST(StreamDecoder, HoldsBackPartsOfCharacters) {
-  StreamDecoder decoder;
+TEST(TextAssembler, HoldsBackPartsOfCharacters) {
+  TextAssembler decoder;
   EXPECT_EQ(decoder.push("a\xF0\x9F"), "a");
   EXPECT_EQ(decoder.push("\x98"), "");
   EXPECT_EQ(decoder.push("\x80!"), "😀!");
   EXPECT_EQ(decoder.push("\xE2\x82"), "");
-  EXPECT_EQ(decoder.flush(), "\xEF\xBF\xBD");
-  EXPECT_EQ(decoder.flush(), "");
+  EXPECT_EQ(decoder.finish(), "\xEF\xBF\xBD");
+  EXPECT_EQ(decoder.finish(), "");
 }
 
 // The expected texts are Python's bytes.decode(errors="replace").
-TEST(StreamDecoder, ReplacesWhatIsNoCharacter) {
+TEST(TextAssembler, ReplacesWhatIsNoCharacter) {
   const std::vector<std::pair<std::string, std::string>> cases = {
       {"\xFF", "�"},          {"\xC0\x80", "��"},      {"\xE2\x28\xA1", "�(�"},
       {"\xF0\x9Fz", "�z"},    {"\xED\xA0\x80", "���"}, {"\xF4\x90\x80\x80", "����"},
       {"\xE1\x80\xE2", "��"}, {"\x80 a", "� a"},
   };
   for (const auto& [bytes, expected] : cases) {
-    StreamDecoder decoder;
+    TextAssembler decoder;
     std::string text;
     for (char byte : bytes) text += decoder.push(std::string(1, byte));
-    EXPECT_EQ(text + decoder.flush(), expected);
+    EXPECT_EQ(text + decoder.finish(), expected);
   }
 }
 

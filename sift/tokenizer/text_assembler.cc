@@ -1,10 +1,10 @@
-#include "sift/tokenizer/stream_decoder.h"
+#include "sift/tokenizer/text_assembler.h"
 
 #include "sift/tokenizer/utf8.h"
 
 namespace sift {
 
-std::string StreamDecoder::push(std::string_view bytes) {
+std::string TextAssembler::push(std::string_view bytes) {
   pending_ += bytes;
   std::string text;
   std::string_view rest = pending_;
@@ -19,7 +19,7 @@ std::string StreamDecoder::push(std::string_view bytes) {
   return text;
 }
 
-std::string StreamDecoder::flush() {
+std::string TextAssembler::finish() {
   std::string text(pending_.empty() ? std::string_view() : utf8::kReplacement);
   pending_.clear();
   return text;
