@@ -1,6 +1,5 @@
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -9,6 +8,7 @@
 #include "sift/tokenizer/stream_decoder.h"
 #include "sift/tokenizer/tokenizer.h"
 #include "sift/tokenizer/tokenizer_from_gguf.h"
+#include "tests/test_environment.h"
 
 namespace sift {
 namespace {
@@ -17,16 +17,14 @@ namespace {
 class TokenizerGolden : public ::testing::Test {
  protected:
   void SetUp() override {
-    const char* model = std::getenv("SIFT_TEST_MODEL");
-    if (model == nullptr) GTEST_SKIP() << "SIFT_TEST_MODEL does not name the default model.";
-    const MemoryMap map{std::string(model)};
+    SIFT_REQUIRE_MODEL();
+    const std::string model = test::model_path();
+    const MemoryMap map(model);
     tokenizer_ = std::make_unique<Tokenizer>(tokenizer_from_gguf(Gguf(map.bytes(), model)));
   }
 
   std::ifstream open(const std::string& file) {
-    const char* data = std::getenv("SIFT_TEST_DATA");
-    if (data == nullptr) return {};
-    return std::ifstream(std::string(data) + "/" + file, std::ios::binary);
+    return std::ifstream(test::data_folder() + "/" + file, std::ios::binary);
   }
 
   void check(const std::string& text, const std::vector<std::int32_t>& expected) {
@@ -43,16 +41,16 @@ class TokenizerGolden : public ::testing::Test {
 };
 
 TEST_F(TokenizerGolden, SixPrompts) {
+  SIFT_REQUIRE_DATA();
   std::ifstream file = open("smollm2-golden/golden.json");
-  if (!file) GTEST_SKIP() << "SIFT_TEST_DATA does not name a folder with smollm2-golden.";
   const auto golden = nlohmann::json::parse(file);
   for (const auto& prompt : golden.at("prompts")) check(prompt.at("text"), prompt.at("token_ids"));
   EXPECT_EQ(golden.at("prompts").size(), 6u);
 }
 
 TEST_F(TokenizerGolden, RandomStrings) {
+  SIFT_REQUIRE_DATA();
   std::ifstream file = open("smollm2-golden/tokenizer_fuzz.jsonl");
-  if (!file) GTEST_SKIP() << "SIFT_TEST_DATA does not name a folder with smollm2-golden.";
   int lines = 0;
   for (std::string line; std::getline(file, line); ++lines) {
     const auto entry = nlohmann::json::parse(line);
@@ -62,8 +60,8 @@ TEST_F(TokenizerGolden, RandomStrings) {
 }
 
 TEST_F(TokenizerGolden, TextOfManyLines) {
+  SIFT_REQUIRE_DATA();
   std::ifstream file = open("wikitext2/wiki.test.raw");
-  if (!file) GTEST_SKIP() << "SIFT_TEST_DATA does not name a folder with wikitext2.";
   const std::string text(std::istreambuf_iterator<char>(file), {});
   const auto ids = tokenizer_->encode(text, ParseSpecial::yes);
   EXPECT_EQ(ids.size(), 303415u);
