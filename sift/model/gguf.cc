@@ -213,20 +213,41 @@ void read_data_type(GgufCursor& cursor, const std::string& field, GgufTensor& te
 }
 
 /// The offset is still relative to the tensor data.
-GgufTensor read_tensor(GgufCursor& cursor, std::uint64_t alignment) {
+GgufTensor read_tensor(GgufCursor& cursor) {
   GgufTensor tensor;
   tensor.entry_offset = cursor.offset();
   tensor.name = read_name(cursor, "tensor name");
   const std::string field = fmt::format("tensor {}", printable(tensor.name));
   read_shape(cursor, field, tensor);
   read_data_type(cursor, field, tensor);
-  const GgufCursor before = cursor;
   tensor.offset = cursor.read<std::uint64_t>(field);
-  if (tensor.offset % alignment != 0) {
-    before.fail(field, fmt::format("its data offset {} is no multiple of the alignment {}",
-                                   tensor.offset, alignment));
-  }
   return tensor;
+}
+
+struct Preamble {
+  std::uint32_t version;
+  std::uint64_t tensor_count;
+  std::uint64_t entry_count;
+};
+
+Preamble read_preamble(GgufCursor& cursor) {
+  read_magic(cursor);
+  Preamble preamble{};
+  preamble.version = read_version(cursor);
+  preamble.tensor_count = read_count(cursor, "tensor_count");
+  preamble.entry_count = read_count(cursor, "metadata_kv_count");
+  check_room(cursor, "metadata_kv_count", preamble.entry_count, kMinEntryBytes);
+  check_room(cursor, "tensor_count", preamble.tensor_count, kMinTensorBytes);
+  return preamble;
+}
+
+/// Bytes up to the end of the tensor directory.
+std::uint64_t header_bytes(std::span<const std::byte> file, std::string_view name) {
+  GgufCursor cursor(file, name);
+  const Preamble preamble = read_preamble(cursor);
+  for (std::uint64_t i = 0; i < preamble.entry_count; ++i) read_entry(cursor);
+  for (std::uint64_t i = 0; i < preamble.tensor_count; ++i) read_tensor(cursor);
+  return cursor.offset();
 }
 
 /// Indices of `items` in the order of their names, which must differ.
@@ -256,16 +277,14 @@ constexpr auto kName = [](const GgufTensor& tensor) { return tensor.name; };
 
 Gguf::Gguf(std::span<const std::byte> file, std::string name)
     : file_(file), name_(std::move(name)) {
-  GgufCursor cursor(file_, name_);
-  read_magic(cursor);
-  version_ = read_version(cursor);
-  const std::uint64_t tensor_count = read_count(cursor, "tensor_count");
-  const std::uint64_t entry_count = read_count(cursor, "metadata_kv_count");
-  check_room(cursor, "metadata_kv_count", entry_count, kMinEntryBytes);
-  check_room(cursor, "tensor_count", tensor_count, kMinTensorBytes);
-  read_metadata(cursor, entry_count);
+  const std::span<const std::byte> header = file.first(header_bytes(file, name_));
+  header_.assign(header.begin(), header.end());
+  GgufCursor cursor(header_, name_);
+  const Preamble preamble = read_preamble(cursor);
+  version_ = preamble.version;
+  read_metadata(cursor, preamble.entry_count);
   read_alignment();
-  read_tensors(cursor, tensor_count);
+  read_tensors(cursor, preamble.tensor_count);
 }
 
 void Gguf::read_metadata(GgufCursor& cursor, std::uint64_t count) {
@@ -292,9 +311,8 @@ void Gguf::read_alignment() {
 }
 
 void Gguf::read_tensors(GgufCursor& cursor, std::uint64_t count) {
-  check_room(cursor, "tensor directory", count, kMinTensorBytes);
   tensors_.reserve(count);
-  for (std::uint64_t i = 0; i < count; ++i) tensors_.push_back(read_tensor(cursor, alignment_));
+  for (std::uint64_t i = 0; i < count; ++i) tensors_.push_back(read_tensor(cursor));
   tensor_order_ = name_order(
       tensors_, kName, [this](const GgufTensor& tensor) { fail(tensor, "the name occurs twice"); });
   const std::uint64_t data_start = (cursor.offset() + alignment_ - 1) / alignment_ * alignment_;
@@ -305,6 +323,10 @@ void Gguf::read_tensors(GgufCursor& cursor, std::uint64_t count) {
 void Gguf::place_tensors(std::uint64_t data_start) {
   const std::uint64_t available = file_.size() < data_start ? 0 : file_.size() - data_start;
   for (GgufTensor& tensor : tensors_) {
+    if (tensor.offset % alignment_ != 0) {
+      fail(tensor, fmt::format("its data offset {} is no multiple of the alignment {}",
+                               tensor.offset, alignment_));
+    }
     if (tensor.offset > available || tensor.bytes > available - tensor.offset) {
       fail(tensor, fmt::format("its {} bytes of data at data offset {} pass the end of the file, "
                                "which has {} bytes of tensor data",
