@@ -15,7 +15,7 @@ namespace sift::cli {
 namespace {
 
 Tokenizer load_tokenizer(const std::string& model) {
-  return Tokenizer(tokenizer_from_gguf(Model(resolve_model(model)).gguf()));
+  return tokenizer_from_gguf(Model(resolve_model(model)).metadata());
 }
 
 struct TokenizeCommand {
