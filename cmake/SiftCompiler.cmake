@@ -1,6 +1,6 @@
 # Settings that every target of this project shares.
 
-if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+if(PROJECT_IS_TOP_LEVEL AND NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
   set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
 endif()
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
@@ -23,4 +23,7 @@ if(SIFT_SANITIZE)
   target_compile_options(sift_compiler_options INTERFACE
     -fsanitize=${SIFT_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(sift_compiler_options INTERFACE -fsanitize=${SIFT_SANITIZE})
+endif()
+if(SIFT_BUILD_FUZZ)  # the library counts coverage; the main function comes with each target
+  target_compile_options(sift_compiler_options INTERFACE -fsanitize=fuzzer-no-link)
 endif()

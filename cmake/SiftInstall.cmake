@@ -1,0 +1,28 @@
+# The installable package: find_package(sift) gives the target sift::sift. Headers are installed
+# beside their rooms, but for those of the kernels' backends and of tests.
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+install(TARGETS sift EXPORT siftTargets
+        ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}" LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}")
+install(DIRECTORY "${PROJECT_SOURCE_DIR}/sift" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}"
+        FILES_MATCHING PATTERN "*.h"
+        PATTERN "kernels/cpu" EXCLUDE
+        PATTERN "kernels/reference" EXCLUDE
+        PATTERN "*_test*" EXCLUDE
+        PATTERN "random_model.h" EXCLUDE)
+
+set(SIFT_PACKAGE_DIR "${CMAKE_INSTALL_LIBDIR}/cmake/sift")
+install(EXPORT siftTargets NAMESPACE sift:: DESTINATION "${SIFT_PACKAGE_DIR}")
+configure_package_config_file("${CMAKE_CURRENT_LIST_DIR}/siftConfig.cmake.in"
+  "${PROJECT_BINARY_DIR}/siftConfig.cmake" INSTALL_DESTINATION "${SIFT_PACKAGE_DIR}")
+write_basic_package_version_file("${PROJECT_BINARY_DIR}/siftConfigVersion.cmake"
+  COMPATIBILITY SameMinorVersion)
+install(FILES "${PROJECT_BINARY_DIR}/siftConfig.cmake"
+              "${PROJECT_BINARY_DIR}/siftConfigVersion.cmake"
+        DESTINATION "${SIFT_PACKAGE_DIR}")
+install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" DESTINATION "${CMAKE_INSTALL_DOCDIR}")
+
+if(TARGET sift_cli)
+  install(TARGETS sift_cli DESTINATION "${CMAKE_INSTALL_BINDIR}")
+endif()

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+
+#include "sift/attention/policy.h"
+#include "sift/attention/statistics.h"
+#include "sift/engine/engine.h"
+
+namespace sift {
+
+/// Which predictions of a window of N tokens count. Row i (from 0) predicts token i + 1.
+enum class Score : std::uint8_t {
+  all,           ///< rows 0 … N − 2: every position but the first
+  second_half,   ///< rows N/2 … N − 2, as llama.cpp's tool
+  after_prompt,  ///< rows P … N − 2, P the prompt's tokens
+};
+
+/// How the rows of a window run.
+enum class EvaluationPath : std::uint8_t {
+  prefill,  ///< layer by layer, all rows at once, matrix-matrix products
+  decode,   ///< token by token after the prompt, through the decode kernels
+};
+
+struct PerplexityOptions {
+  Policy policy;                   ///< the gate is taken as off
+  std::int64_t context = 0;        ///< N, tokens of a window; 2 to the engine's context
+  std::int64_t windows = 0;        ///< windows to run from the text's start; 0 is all whole ones
+  std::int64_t prompt_tokens = 0;  ///< P, rows of a window that run dense; 0 … N − 2
+  Score score = Score::all;
+  EvaluationPath path = EvaluationPath::prefill;
+};
+
+struct PerplexityResult {
+  double perplexity = 0;
+  double standard_error = 0;  ///< of the perplexity, from the spread of the scored tokens' nll
+  std::int64_t scored_tokens = 0;
+  std::int64_t windows = 0;
+  double seconds = 0;
+  AttentionTotals attention;
+  std::string notice;
+  bool interrupted = false;  ///< fewer windows than asked ran
+};
+
+/// Called after every window with what is known so far; return false to stop there.
+using WindowCallback = std::function<bool(const PerplexityResult&)>;
+
+/// Perplexity of consecutive windows of `tokens`, each in a cache of its own, no beginning-of-text
+/// token unless the model asks for one (it then takes the place of the window's first token).
+/// Throws Error (invalid_argument) when options are out of range or the text is shorter than asked.
+PerplexityResult perplexity(Engine& engine, std::span<const std::int32_t> tokens,
+                            const PerplexityOptions& options, const WindowCallback& callback = {});
+
+}  // namespace sift
