@@ -3,6 +3,7 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "sift/kernels/cpu/attend_decode_portable.cc"
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -248,7 +249,7 @@ Collected collect(const float* values, std::int64_t count, float low, float high
 }  // namespace
 
 const DecodeKernels& table() {
-  static constexpr DecodeKernels kKernels = {
+  static const DecodeKernels kKernels = {
       .name = hwy::TargetName(HWY_TARGET),
       .score = {score<LoadF32>, score<LoadF16>, score<LoadBF16>, score<LoadQ8>},
       .accumulate = {accumulate<LoadF32>, accumulate<LoadF16>, accumulate<LoadBF16>,
