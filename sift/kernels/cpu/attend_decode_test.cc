@@ -227,13 +227,14 @@ std::vector<double> all_ln_weights(Fixture& fixture) {
 double ln_eta_for(Fixture& fixture, double fraction) {
   const std::vector<double> all = all_ln_weights(fixture);
   const auto last = std::ssize(all) - 1;
-  if (last == 0) return all[0] - 1;
+  if (last == 0) return all[0] - 1;  // one key of one head: it passes
   const auto near = static_cast<std::ptrdiff_t>((1 - fraction) * static_cast<double>(last));
   std::ptrdiff_t best = std::min(near, last - 1);
   for (std::ptrdiff_t i = std::max<std::ptrdiff_t>(near - 50, 0); i < std::min(near + 50, last);
        ++i) {
     if (all[i + 1] - all[i] > all[best + 1] - all[best]) best = i;
   }
+  if (all[best] == all[best + 1]) return all[0] - 1;
   return (all[best] + all[best + 1]) / 2;
 }
 
