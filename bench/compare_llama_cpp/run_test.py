@@ -25,8 +25,10 @@ if sys.argv[1] == "--version":
     sys.exit(print("sift 0"))
 options = dict(zip(sys.argv[3::2], sys.argv[4::2]))
 rate = 30 if sys.argv[2] == "prefill" else {"full": 50, "sift": 80}[options["--attention"]]
-row = {"name": sys.argv[2], "depth": int(options["--depth"]),
-       "tokens": int(options["--tokens"]) + EXTRA, "median_tokens_per_second": rate, "minimum": rate, "maximum": rate, "compute": "q8",
+row = {"name": sys.argv[2],
+       "depth": int(options["--depth"]) if sys.argv[2] == "decode" else 0,
+       "tokens": int(options["--tokens" if sys.argv[2] == "decode" else "--depth"]) + EXTRA,
+       "median_tokens_per_second": rate, "minimum": rate, "maximum": rate, "compute": "q8",
        "attention": options["--attention"]}
 print(json.dumps({"results": [row]}))
 """
@@ -72,7 +74,17 @@ class RunTest(unittest.TestCase):
     def run_it(self, *options):
         return subprocess.run(
             [sys.executable, RUN, "--peer", self.folder, "--sift", f"{self.folder}/sift"]
-            + ["--name", "M", "--types", "Q4_1", "--output", f"{self.folder}/out.json", *options],
+            + [
+                "--name",
+                "M",
+                "--text",
+                "T",
+                "--types",
+                "Q4_1",
+                "--output",
+                f"{self.folder}/out.json",
+                *options,
+            ],
             capture_output=True,
             text=True,
         )
@@ -102,7 +114,7 @@ class RunTest(unittest.TestCase):
     def test_programs_alternate_and_begin_in_turn(self):
         report, _ = self.report("--depths", "16", "--rounds", "2")
         decodes = [
-            line for line in report["commands"] if " -n 64" in line or "bench decode" in line
+            line for line in report["commands"] if " -n 48" in line or "bench decode" in line
         ]
         self.assertEqual(len(decodes), 8)
         self.assertIn("-fa 0", decodes[0])
@@ -121,7 +133,7 @@ class RunTest(unittest.TestCase):
         self.write_program("sift", SIFT.replace("EXTRA", "1"))
         result = self.run_it("--force")
         self.assertEqual(result.returncode, 5)
-        self.assertIn("sift bench gave no result", result.stderr)
+        self.assertIn("sift bench measured 513 tokens", result.stderr)
 
     def test_failing_program_is_an_error(self):
         self.write_program("bin/llama-bench", "import sys\nsys.exit('no such model')")
