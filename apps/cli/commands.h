@@ -1,6 +1,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <string>
 
 namespace sift::cli {
 
@@ -8,11 +9,19 @@ namespace sift::cli {
 // fails throws Error; one that ends otherwise than well returns its exit code through `exit_code`.
 
 void add_generate(CLI::App& root, int& exit_code);
+void add_chat(CLI::App& root);
 void add_compare(CLI::App& root, int& exit_code);
 void add_perplexity(CLI::App& root, int& exit_code);
+void add_bench(CLI::App& root, int& exit_code);
 void add_tokenize(CLI::App& root);
 void add_detokenize(CLI::App& root);
-void add_bench(CLI::App& root, int& exit_code);
+void add_inspect(CLI::App& root);
+void add_pull(CLI::App& root, int& exit_code);
 void add_policies(CLI::App& root);
+void add_completion(CLI::App& root);
+void add_manual(CLI::App& root);
+
+/// What --version prints.
+std::string version_text();
 
 }  // namespace sift::cli

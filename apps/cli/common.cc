@@ -18,12 +18,34 @@
 
 namespace sift::cli {
 
-void ModelOptions::add_to(CLI::App& app) {
-  app.add_option("--model", model, "GGUF file, or the name of a model that `sift pull` got")
+namespace {
+
+void add_model(CLI::App& app, const std::string& names, std::string& model) {
+  app.add_option(names, model, "GGUF file, or the name of a model that `sift pull` got")
+      ->type_name("MODEL")
       ->capture_default_str();
-  add_integer(app, "--threads", threads, 0, 4096,
-              "threads; 0: one per core that this process may use")
-      ->default_str("0");
+}
+
+}  // namespace
+
+void ModelOptions::add_to(CLI::App& app) {
+  add_model(app, "--model", model);
+  add_settings(app);
+}
+
+void ModelOptions::add_with_positional_model(CLI::App& app) {
+  add_model(app, "--model,MODEL", model);
+  add_settings(app);
+}
+
+void ModelOptions::add_context_to(CLI::App& app) {
+  add_integer(app, "--context", context, 1, 1'000'000'000, "tokens that fit into the context")
+      ->default_str("what the model was made for");
+}
+
+void ModelOptions::add_settings(CLI::App& app) {
+  add_integer(app, "--threads", threads, 1, 1024, "threads that compute")
+      ->default_str("one per core that this process may use");
   app.add_option("--affinity", affinity, "processors that threads are tied to, as in 0,2-5")
       ->type_name("LIST");
   add_choice<BackendKind>(app, "--backend", backend,
@@ -60,13 +82,13 @@ CLI::Option* add_attention(CLI::App& app, std::string& policy) {
       ->capture_default_str();
 }
 
-std::string models_folder() {
-  if (const char* home = std::getenv("SIFT_HOME"); home != nullptr && *home != '\0') {
-    return std::string(home) + "/models";
-  }
+std::string sift_home() {
+  if (const char* home = std::getenv("SIFT_HOME"); home != nullptr && *home != '\0') return home;
   const char* home = std::getenv("HOME");
-  return std::string(home == nullptr ? "" : home) + "/.cache/sift/models";
+  return std::string(home == nullptr ? "" : home) + "/.cache/sift";
 }
+
+std::string models_folder() { return sift_home() + "/models"; }
 
 std::string resolve_model(const std::string& model) {
   if (std::filesystem::exists(model)) return model;

@@ -22,6 +22,13 @@ struct ModelOptions {
   std::int64_t context = 0;
 
   void add_to(CLI::App& app);
+  /// As add_to, with the model also taken as an argument without `--model`.
+  void add_with_positional_model(CLI::App& app);
+  /// `--context`, of commands that do not choose their own.
+  void add_context_to(CLI::App& app);
+
+ private:
+  void add_settings(CLI::App& app);
 };
 
 /// Where results go.
@@ -42,7 +49,10 @@ CLI::Option* add_attention(CLI::App& app, std::string& policy);
 /// (bad_file) saying what to do when there is none.
 std::string resolve_model(const std::string& model);
 
-/// Folder of pulled models: ${SIFT_HOME:-~/.cache/sift}/models.
+/// What this program keeps: ${SIFT_HOME:-~/.cache/sift}.
+std::string sift_home();
+
+/// Folder of pulled models.
 std::string models_folder();
 
 int resolve_threads(const ModelOptions& options);

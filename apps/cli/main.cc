@@ -6,47 +6,68 @@
 #include <new>
 
 #include "apps/cli/commands.h"
+#include "apps/cli/parse_errors.h"
+#include "apps/cli/report.h"
 #include "sift/core/error.h"
-#include "sift/core/version.h"
 
+namespace sift::cli {
 namespace {
 
-int fail(sift::ErrorKind kind, const std::string& message) {
+int fail(ErrorKind kind, const std::string& message) {
   std::fflush(stdout);
   fmt::print(stderr, "sift: {}\n", message);
   return static_cast<int>(kind);
 }
 
-int run(int argc, char** argv) {
-  const sift::BuildInformation build = sift::build_information();
-  CLI::App app{"Run language models with dynamic sparse attention.", "sift"};
-  app.set_version_flag("--version", fmt::format("sift {} ({}, {}, {})", build.version, build.commit,
-                                                build.compiler, build.build_type));
+void add_commands(CLI::App& app, int& exit_code) {
+  app.footer(
+      "Examples:\n"
+      "  sift pull smollm2-135m-instruct\n"
+      "  sift chat\n"
+      "  sift generate --prompt \"The capital of France is\" --attention sift\n"
+      "  sift COMMAND --help");
+  app.set_version_flag("--version", version_text,
+                       "Show version, commit, compiler, instruction set and devices");
   app.require_subcommand(1);
+  add_generate(app, exit_code);
+  add_chat(app);
+  add_compare(app, exit_code);
+  add_perplexity(app, exit_code);
+  add_bench(app, exit_code);
+  add_tokenize(app);
+  add_detokenize(app);
+  add_inspect(app);
+  add_pull(app, exit_code);
+  add_policies(app);
+  add_completion(app);
+  add_manual(app);
+}
+
+int run(int argc, char** argv) {
+  CLI::App app{"Run language models with dynamic sparse attention", "sift"};
   int exit_code = 0;
-  sift::cli::add_generate(app, exit_code);
-  sift::cli::add_compare(app, exit_code);
-  sift::cli::add_perplexity(app, exit_code);
-  sift::cli::add_bench(app, exit_code);
-  sift::cli::add_tokenize(app);
-  sift::cli::add_detokenize(app);
-  sift::cli::add_policies(app);
+  add_commands(app, exit_code);
   try {
     app.parse(argc, argv);
-  } catch (const CLI::Success& success) {
-    return app.exit(success);  // --help and --version
+  } catch (const CLI::CallForHelp&) {
+    print_text(app.help());
+    flush_stdout();
+  } catch (const CLI::CallForVersion& version) {
+    print_text(std::string(version.what()) + "\n");
+    flush_stdout();
   } catch (const CLI::ParseError& error) {
-    return fail(sift::ErrorKind::invalid_argument,
-                fmt::format("{} (try sift --help)", error.what()));
+    return fail(ErrorKind::invalid_argument, describe(app, error));
   }
   return exit_code;
 }
 
 }  // namespace
+}  // namespace sift::cli
 
 int main(int argc, char** argv) {
+  using sift::cli::fail;
   try {
-    return run(argc, argv);
+    return sift::cli::run(argc, argv);
   } catch (const sift::Error& error) {
     return fail(error.kind(), error.what());
   } catch (const std::bad_alloc&) {
