@@ -29,6 +29,11 @@ std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
+/// Floats from one row of scores over `keys` keys to the next.
+std::size_t score_stride(std::int64_t keys) {
+  return static_cast<std::size_t>(round_up(keys, kPageRows)) + kStridePad;
+}
+
 /// The first row and head whose scores cannot be used.
 struct Failure {
   std::int64_t row = std::numeric_limits<std::int64_t>::max();
@@ -83,7 +88,7 @@ class RowsAttention {
 
   RowBlock make_block(const Span& span, std::int64_t begin, std::int64_t height, int kv_head) const;
   void attend_block(const Span& span, const RowBlock& block, Scratch& scratch);
-  void ensure(Scratch& scratch, const RowBlock& block) const;
+  void ensure_scratch(std::int64_t height, std::int64_t keys) const;
   void pack_queries(const RowBlock& block, Scratch& scratch) const;
   const float* key_tile(int kv_head, std::int64_t page, std::int64_t keys, Scratch& scratch) const;
   void score(const RowBlock& block, Scratch& scratch) const;
@@ -268,7 +273,7 @@ RowBlock RowsAttention::make_block(const Span& span, std::int64_t begin, std::in
   block.begin = begin;
   block.end = std::min(begin + height, span.end);
   block.keys = visible(block.end - 1);
-  block.stride = static_cast<std::size_t>(round_up(block.keys, kPageRows)) + kStridePad;
+  block.stride = score_stride(block.keys);
   block.rows = static_cast<int>(round_up(block.count() * group_, kRowsTogether));
   return block;
 }
@@ -277,10 +282,7 @@ void RowsAttention::run_blocks(const Span& span) {
   const std::int64_t height = block_height(visible(span.end - 1));
   const std::int64_t blocks = (span.end - span.begin + height - 1) / height;
   const std::int64_t tasks = blocks * shape_.kv_heads;
-  for (Scratch& scratch : workspace_.scratch) {
-    ensure(scratch, make_block(span, span.begin + (blocks - 1) * height, height, 0));
-    ensure(scratch, make_block(span, span.begin, height, 0));
-  }
+  ensure_scratch(std::min(height, span.end - span.begin), visible(span.end - 1));
   // The last blocks see the most keys: they start first.
 #pragma omp parallel for schedule(dynamic, 1) num_threads(workspace_.threads())
   for (std::int64_t task = 0; task < tasks; ++task) {
@@ -294,11 +296,7 @@ void RowsAttention::run_blocks(const Span& span) {
 // A row's thresholds depend on what the row before it kept.
 void RowsAttention::run_in_order(const Span& span) {
   const std::int64_t height = block_height(visible(span.end - 1));
-  for (Scratch& scratch : workspace_.scratch) {
-    const std::int64_t last = span.begin + (span.end - span.begin - 1) / height * height;
-    ensure(scratch, make_block(span, last, height, 0));
-    ensure(scratch, make_block(span, span.begin, height, 0));
-  }
+  ensure_scratch(std::min(height, span.end - span.begin), visible(span.end - 1));
 #pragma omp parallel for schedule(dynamic, 1) num_threads(workspace_.threads())
   for (int kv_head = 0; kv_head < shape_.kv_heads; ++kv_head) {
     Scratch& scratch = workspace_.scratch[static_cast<std::size_t>(omp_get_thread_num())];
@@ -330,14 +328,17 @@ void RowsAttention::report_row(std::int64_t row) {
   }
 }
 
-void RowsAttention::ensure(Scratch& scratch, const RowBlock& block) const {
-  const auto rows = static_cast<std::size_t>(block.rows);
-  scratch.queries.ensure(rows * static_cast<std::size_t>(dim_));
-  scratch.scores.ensure(rows * block.stride);
-  scratch.sums.ensure(rows * static_cast<std::size_t>(padded_dim_));
-  scratch.copy.ensure(static_cast<std::size_t>(block.keys));
-  scratch.scans.resize(static_cast<std::size_t>(group_));
-  scratch.selections.resize(static_cast<std::size_t>(group_));
+// For blocks of up to `height` rows that see up to `keys` keys.
+void RowsAttention::ensure_scratch(std::int64_t height, std::int64_t keys) const {
+  const auto rows = static_cast<std::size_t>(round_up(height * group_, kRowsTogether));
+  for (Scratch& scratch : workspace_.scratch) {
+    scratch.queries.ensure(rows * static_cast<std::size_t>(dim_));
+    scratch.scores.ensure(rows * score_stride(keys));
+    scratch.sums.ensure(rows * static_cast<std::size_t>(padded_dim_));
+    scratch.copy.ensure(static_cast<std::size_t>(keys));
+    scratch.scans.resize(static_cast<std::size_t>(group_));
+    scratch.selections.resize(static_cast<std::size_t>(group_));
+  }
 }
 
 void RowsAttention::attend_block(const Span& span, const RowBlock& block, Scratch& scratch) {
