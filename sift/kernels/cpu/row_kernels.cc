@@ -57,14 +57,68 @@ HWY_INLINE void multiply_tile(int depth, const float* a, std::size_t a_stride, c
   hn::Store(c30, d, c3), hn::Store(c31, d, c3 + lanes);
 }
 
+// Four rows of c, four vectors wide: each loaded value serves four products.
+HWY_INLINE void multiply_wide_tile(int depth, const float* a, std::size_t a_stride, const float* b,
+                                   std::size_t b_stride, float* c, std::size_t c_stride,
+                                   bool accumulate) {
+  const FloatTag d;
+  const std::size_t n = hn::Lanes(d);
+  auto c00 = hn::Zero(d), c01 = c00, c02 = c00, c03 = c00;
+  auto c10 = c00, c11 = c00, c12 = c00, c13 = c00;
+  auto c20 = c00, c21 = c00, c22 = c00, c23 = c00;
+  auto c30 = c00, c31 = c00, c32 = c00, c33 = c00;
+  float* const c1 = c + c_stride;
+  float* const c2 = c1 + c_stride;
+  float* const c3 = c2 + c_stride;
+  if (accumulate) {
+    c00 = hn::Load(d, c), c01 = hn::Load(d, c + n);
+    c02 = hn::Load(d, c + 2 * n), c03 = hn::Load(d, c + 3 * n);
+    c10 = hn::Load(d, c1), c11 = hn::Load(d, c1 + n);
+    c12 = hn::Load(d, c1 + 2 * n), c13 = hn::Load(d, c1 + 3 * n);
+    c20 = hn::Load(d, c2), c21 = hn::Load(d, c2 + n);
+    c22 = hn::Load(d, c2 + 2 * n), c23 = hn::Load(d, c2 + 3 * n);
+    c30 = hn::Load(d, c3), c31 = hn::Load(d, c3 + n);
+    c32 = hn::Load(d, c3 + 2 * n), c33 = hn::Load(d, c3 + 3 * n);
+  }
+  for (int k = 0; k < depth; ++k, b += b_stride) {
+    const auto b0 = hn::Load(d, b), b1 = hn::Load(d, b + n);
+    const auto b2 = hn::Load(d, b + 2 * n), b3 = hn::Load(d, b + 3 * n);
+    const auto a0 = hn::Set(d, a[k]);
+    c00 = hn::MulAdd(a0, b0, c00), c01 = hn::MulAdd(a0, b1, c01);
+    c02 = hn::MulAdd(a0, b2, c02), c03 = hn::MulAdd(a0, b3, c03);
+    const auto a1 = hn::Set(d, a[a_stride + k]);
+    c10 = hn::MulAdd(a1, b0, c10), c11 = hn::MulAdd(a1, b1, c11);
+    c12 = hn::MulAdd(a1, b2, c12), c13 = hn::MulAdd(a1, b3, c13);
+    const auto a2 = hn::Set(d, a[2 * a_stride + k]);
+    c20 = hn::MulAdd(a2, b0, c20), c21 = hn::MulAdd(a2, b1, c21);
+    c22 = hn::MulAdd(a2, b2, c22), c23 = hn::MulAdd(a2, b3, c23);
+    const auto a3 = hn::Set(d, a[3 * a_stride + k]);
+    c30 = hn::MulAdd(a3, b0, c30), c31 = hn::MulAdd(a3, b1, c31);
+    c32 = hn::MulAdd(a3, b2, c32), c33 = hn::MulAdd(a3, b3, c33);
+  }
+  hn::Store(c00, d, c), hn::Store(c01, d, c + n);
+  hn::Store(c02, d, c + 2 * n), hn::Store(c03, d, c + 3 * n);
+  hn::Store(c10, d, c1), hn::Store(c11, d, c1 + n);
+  hn::Store(c12, d, c1 + 2 * n), hn::Store(c13, d, c1 + 3 * n);
+  hn::Store(c20, d, c2), hn::Store(c21, d, c2 + n);
+  hn::Store(c22, d, c2 + 2 * n), hn::Store(c23, d, c2 + 3 * n);
+  hn::Store(c30, d, c3), hn::Store(c31, d, c3 + n);
+  hn::Store(c32, d, c3 + 2 * n), hn::Store(c33, d, c3 + 3 * n);
+}
+
 void Multiply(int rows, int depth, int columns, ConstBlock a, ConstBlock b, Block c,
               bool accumulate) {
-  const int width = static_cast<int>(2 * hn::Lanes(FloatTag()));
-  for (int column = 0; column < columns; column += width) {
+  const int pair = static_cast<int>(2 * hn::Lanes(FloatTag()));
+  // Targets with fewer than 32 registers of full width keep to the narrow tile.
+  const bool wide_tiles = HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL;
+  for (int column = 0; column < columns;) {
+    const bool wide = wide_tiles && column + 2 * pair <= columns;
     for (int row = 0; row < rows; row += kRowsTogether) {
-      multiply_tile(depth, a.data + row * a.stride, a.stride, b.data + column, b.stride,
-                    c.data + row * c.stride + column, c.stride, accumulate);
+      (wide ? multiply_wide_tile : multiply_tile)(
+          depth, a.data + row * a.stride, a.stride, b.data + column, b.stride,
+          c.data + row * c.stride + column, c.stride, accumulate);
     }
+    column += wide ? 2 * pair : pair;
   }
 }
 
@@ -318,6 +372,15 @@ double ReplaceExp2(float* scores, std::int64_t count, float maximum) {
   return exp2_pass<true>(scores, count, maximum);
 }
 
+HWY_INLINE void flush_partial_sums(HeadSelection* heads, int group) {
+  const FloatTag d;
+  for (int g = 0; g < group; ++g) {
+    const auto sum = hn::SumOfLanes(d, hn::Load(d, heads[g].partial_sums));
+    heads[g].kept_sum += static_cast<double>(hn::GetLane(sum));
+    hn::Store(hn::Zero(d), d, heads[g].partial_sums);
+  }
+}
+
 UnionCount SelectKeys(HeadSelection* heads, int group, std::int32_t visible,
                       std::int32_t forced_before, std::int32_t forced_from) {
   const FloatTag d;
@@ -328,6 +391,7 @@ UnionCount SelectKeys(HeadSelection* heads, int group, std::int32_t visible,
   const auto end_of_row = hn::Set(di, visible);
   UnionCount count;
   for (std::int32_t i = 0; i < visible; i += lanes) {
+    if (i % kFloatSumKeys == 0) flush_partial_sums(heads, group);
     const auto index = hn::Iota(di, i);
     const auto in_row = hn::Lt(index, end_of_row);
     const auto forced = hn::And(in_row, hn::Or(hn::Lt(index, before), hn::Gt(index, from)));
@@ -345,7 +409,8 @@ UnionCount SelectKeys(HeadSelection* heads, int group, std::int32_t visible,
       const auto power = hn::IfThenElseZero(hn::RebindMask(d, kept),
                                             exp2(d, hn::Sub(score, hn::Set(d, head.maximum))));
       hn::StoreU(power, d, head.scores + i);
-      head.kept_sum += static_cast<double>(hn::GetLane(hn::SumOfLanes(d, power)));
+      const auto partial = hn::Add(hn::Load(d, head.partial_sums), power);
+      hn::Store(partial, d, head.partial_sums);
       head.kept += static_cast<std::int64_t>(hn::CountTrue(di, kept));
       head.kept_eligible += static_cast<std::int64_t>(hn::CountTrue(di, hn::AndNot(forced, kept)));
       any = hn::Or(any, kept);
@@ -353,6 +418,7 @@ UnionCount SelectKeys(HeadSelection* heads, int group, std::int32_t visible,
     count.rows += static_cast<std::int64_t>(hn::CountTrue(di, any));
     count.eligible += static_cast<std::int64_t>(hn::CountTrue(di, hn::AndNot(forced, any)));
   }
+  flush_partial_sums(heads, group);
   return count;
 }
 

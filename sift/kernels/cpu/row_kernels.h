@@ -64,9 +64,10 @@ struct HeadSelection {
   float limit = 0;         ///< a key passes when its score is greater
   std::int32_t only = -1;  ///< a key kept though nothing passes, or −1
 
-  std::int64_t kept = 0;           ///< out: keys kept
-  std::int64_t kept_eligible = 0;  ///< out: of them not forced
-  double kept_sum = 0;             ///< out: Σ 2^(score − maximum) over kept keys
+  std::int64_t kept = 0;                    ///< out: keys kept
+  std::int64_t kept_eligible = 0;           ///< out: of them not forced
+  double kept_sum = 0;                      ///< out: Σ 2^(score − maximum) over kept keys
+  alignas(64) float partial_sums[16] = {};  ///< scratch of the kernel
 };
 
 struct UnionCount {
