@@ -292,7 +292,7 @@ TEST(AttendRows, NamesLayerAndHeadOfScoresThatCannotBe) {
       }
       data.query[2 * 32] = -3e38F;
       EXPECT_THAT(failure_of(data, policy, threads),
-                  HasSubstr("no finite attention score in layer 1, head 2"));
+                  HasSubstr("no finite attention score in layer 1, head 2 of"));
     }
   }
 }
