@@ -19,7 +19,7 @@ class Model {
 
   const ModelConfig& config() const { return config_; }
   const ModelShape& shape() const { return shape_; }
-  const Gguf& gguf() const { return gguf_; }
+  const Gguf& metadata() const { return gguf_; }
   const MemoryMap& file() const { return file_; }
 
   /// Every weight by its role. The matrices' sources point into this model's file, so the model

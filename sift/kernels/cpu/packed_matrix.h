@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "sift/core/aligned_buffer.h"
+#include "sift/core/tensor.h"
+#include "sift/kernels/backend.h"
+#include "sift/kernels/cpu/tile_format.h"
+#include "sift/kernels/weights.h"
+
+namespace sift::cpu {
+
+/// A weight matrix in tiles of 16 rows (tile_format.h), as large as its source but for padding and
+/// at most 3 % for types whose scales are expanded.
+class PackedMatrix final : public PackedWeight {
+ public:
+  /// Copies `source` with up to `threads` threads. Throws Error (bad_file) when the columns are no
+  /// whole number of blocks.
+  PackedMatrix(const MatrixView& source, Compute compute, int threads);
+
+  std::size_t bytes() const override { return storage_.size(); }
+  Compute compute() const { return compute_; }
+  std::int64_t inputs() const { return inputs_; }
+  std::int64_t outputs() const { return view_.outputs; }
+  std::int64_t tiles() const { return (view_.outputs + kTileRows - 1) / kTileRows; }
+  const TileView& view() const { return view_; }
+
+  /// The values of one row, as sift::dequantise gives them. out [inputs].
+  void read_row(std::int64_t row, float* out) const;
+
+ private:
+  Compute compute_;
+  std::int64_t inputs_;
+  TileView view_{};
+  AlignedBuffer<std::uint8_t> storage_;
+};
+
+}  // namespace sift::cpu
