@@ -33,7 +33,7 @@ struct Model {
   std::size_t layer_bytes = 0;
   double layer_weights = 0;
 
-  Model(DType type, DType head_type, Compute compute, const Workspace& workspace)
+  Model(DType type, DType head_type, Compute compute, Workspace& workspace)
       : embedding(traits(type).block_values == 256 ? 768 : kEmbedding), layers(kLayers) {
     const auto make = [&](DType t, std::int64_t rows, std::int64_t columns) {
       const std::vector<std::byte> zeros(static_cast<std::size_t>(rows) * row_bytes(t, columns));
