@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "sift/kernels/cpu/row_kernels.h"
+#include "sift/kernels/cpu/cache_row_kernels.h"
 
 namespace sift::cpu {
 

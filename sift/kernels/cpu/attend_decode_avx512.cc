@@ -7,6 +7,13 @@
 #ifdef __AVX512F__
 #include "sift/kernels/cpu/exp2_avx512.h"
 
+// Loops of constant length over arrays of vectors, which live in registers only when unrolled.
+#ifdef __clang__
+#define SIFT_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define SIFT_UNROLL _Pragma("GCC unroll 16")
+#endif
+
 namespace sift::cpu {
 namespace {
 
@@ -82,50 +89,75 @@ inline __m512 fold_lanes(__m512 a, __m512 b, __m512 c, __m512 d) {
   return _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
 }
 
-// Scores of four keys under kHeads heads, folded: out[head].
+// Adds the products of vector number `vector` of four keys and kHeads queries.
 template <class Load, int kHeads>
-inline void score_quad(const float* query, int head_dim, const std::byte* keys,
-                       std::size_t row_bytes, __m512* out) {
+[[gnu::always_inline]] inline void add_products(const float* query, int head_dim,
+                                                const std::byte* keys, std::size_t row_bytes,
+                                                int vector, __m512 (&sums)[kHeads][kQuad]) {
+  __m512 key[kQuad];
+  SIFT_UNROLL
+  for (int i = 0; i < kQuad; ++i) key[i] = Load::load(keys + i * row_bytes, vector);
+  SIFT_UNROLL
+  for (int head = 0; head < kHeads; ++head) {
+    const __m512 q = _mm512_loadu_ps(query + head * head_dim + vector * kLanes);
+    SIFT_UNROLL
+    for (int i = 0; i < kQuad; ++i) sums[head][i] = _mm512_fmadd_ps(q, key[i], sums[head][i]);
+  }
+}
+
+// Scores of four keys under kHeads heads, folded: out[head]. `kDim` is the head dimension where it
+// is known when compiling, or 0.
+template <class Load, int kDim, int kHeads>
+[[gnu::always_inline]] inline void score_quad(const float* query, int head_dim,
+                                              const std::byte* keys, std::size_t row_bytes,
+                                              __m512* out) {
   __m512 sums[kHeads][kQuad];
+  SIFT_UNROLL
   for (auto& head : sums) {
+    SIFT_UNROLL
     for (__m512& sum : head) sum = _mm512_setzero_ps();
   }
-  for (int vector = 0; vector < head_dim / kLanes; ++vector) {
-    __m512 key[kQuad];
-    for (int i = 0; i < kQuad; ++i) key[i] = Load::load(keys + i * row_bytes, vector);
-    for (int head = 0; head < kHeads; ++head) {
-      const __m512 q = _mm512_loadu_ps(query + head * head_dim + vector * kLanes);
-      for (int i = 0; i < kQuad; ++i) sums[head][i] = _mm512_fmadd_ps(q, key[i], sums[head][i]);
+  if constexpr (kDim > 0) {
+    SIFT_UNROLL
+    for (int vector = 0; vector < kDim / kLanes; ++vector) {
+      add_products<Load, kHeads>(query, kDim, keys, row_bytes, vector, sums);
+    }
+  } else {
+    for (int vector = 0; vector < head_dim / kLanes; ++vector) {
+      add_products<Load, kHeads>(query, head_dim, keys, row_bytes, vector, sums);
     }
   }
+  SIFT_UNROLL
   for (int head = 0; head < kHeads; ++head) {
     out[head] = fold_quad(sums[head][0], sums[head][1], sums[head][2], sums[head][3]);
   }
 }
 
 // Scores of one block of 16 keys under kHeads heads. Prefetches the block `ahead` on the way.
-template <class Load, int kHeads>
-inline void score_block(const float* query, int head_dim, const std::byte* keys,
-                        std::size_t row_bytes, const std::byte* ahead, float* scores) {
+template <class Load, int kDim, int kHeads>
+[[gnu::always_inline]] inline void score_block(const float* query, int head_dim,
+                                               const std::byte* keys, std::size_t row_bytes,
+                                               const std::byte* ahead, float* scores) {
   __m512 folded[kQuad][kHeads];
+  SIFT_UNROLL
   for (int quad = 0; quad < kQuad; ++quad) {
     if (ahead != nullptr) prefetch(ahead + quad * kQuad * row_bytes, kQuad * row_bytes);
-    score_quad<Load, kHeads>(query, head_dim, keys + quad * kQuad * row_bytes, row_bytes,
-                             folded[quad]);
+    score_quad<Load, kDim, kHeads>(query, head_dim, keys + quad * kQuad * row_bytes, row_bytes,
+                                   folded[quad]);
   }
+  SIFT_UNROLL
   for (int head = 0; head < kHeads; ++head) {
     _mm512_storeu_ps(scores + head * kScoreStride, fold_lanes(folded[0][head], folded[1][head],
                                                               folded[2][head], folded[3][head]));
   }
 }
 
-// `kDim` is the head dimension where it is known when compiling, or 0.
 template <class Load, int kDim, int kHeads>
 void score_heads(const GroupLayout& layout, int first_head, const float* query,
                  const std::byte* keys, const std::byte* ahead, float* scores) {
-  const int dim = kDim > 0 ? kDim : layout.head_dim;
-  score_block<Load, kHeads>(query + first_head * dim, dim, keys, layout.row_bytes, ahead,
-                            scores + first_head * kScoreStride);
+  const int dim = layout.head_dim;
+  score_block<Load, kDim, kHeads>(query + first_head * dim, dim, keys, layout.row_bytes, ahead,
+                                  scores + first_head * kScoreStride);
 }
 
 template <class Load, int kDim>
@@ -171,7 +203,9 @@ void accumulate_tile(const GroupLayout& layout, const Tile& tile, const float* w
   weights += tile.first_head * kScoreStride;
   sums += tile.first_head * layout.head_dim + tile.first_vector * kLanes;
   __m512 sum[kHeads][kVectors];
+  SIFT_UNROLL
   for (int head = 0; head < kHeads; ++head) {
+    SIFT_UNROLL
     for (int v = 0; v < kVectors; ++v) {
       sum[head][v] = _mm512_loadu_ps(sums + head * layout.head_dim + v * kLanes);
     }
@@ -179,15 +213,20 @@ void accumulate_tile(const GroupLayout& layout, const Tile& tile, const float* w
   for (int row = tile.first_row; row < tile.row_end; ++row) {
     if (tile.prefetches) prefetch(rows[row + kRowsAhead], layout.row_bytes);
     __m512 value[kVectors];
+    SIFT_UNROLL
     for (int v = 0; v < kVectors; ++v) value[v] = Load::load(rows[row], tile.first_vector + v);
+    SIFT_UNROLL
     for (int head = 0; head < kHeads; ++head) {
       const __m512 weight = _mm512_set1_ps(weights[head * kScoreStride + row]);
+      SIFT_UNROLL
       for (int v = 0; v < kVectors; ++v) {
         sum[head][v] = _mm512_fmadd_ps(weight, value[v], sum[head][v]);
       }
     }
   }
+  SIFT_UNROLL
   for (int head = 0; head < kHeads; ++head) {
+    SIFT_UNROLL
     for (int v = 0; v < kVectors; ++v) {
       _mm512_storeu_ps(sums + head * layout.head_dim + v * kLanes, sum[head][v]);
     }

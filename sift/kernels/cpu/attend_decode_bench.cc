@@ -109,7 +109,10 @@ Policy sift_policy(double tau) {
   return policy;
 }
 
-void report(benchmark::State& bench, double bytes) {
+/// Bytes that had to be read, at this share of the V rows.
+void report(benchmark::State& bench, const Model& model, double union_density) {
+  const double bytes = (1 + union_density) * model.side_bytes();
+  bench.counters["union_density"] = union_density;
   bench.SetBytesProcessed(
       static_cast<std::int64_t>(bytes * static_cast<double>(bench.iterations())));
 }
@@ -117,7 +120,7 @@ void report(benchmark::State& bench, double bytes) {
 void decode_dense(benchmark::State& bench) {
   Model model(setup_for(bench), Policy{});
   for (auto _ : bench) model.attend(1);
-  report(bench, 2 * model.side_bytes());
+  report(bench, model, 1);
 }
 
 /// Argument 2: the union density in percent that thresholds are set for.
@@ -129,15 +132,14 @@ void decode_sift(benchmark::State& bench) {
   model.attend(2);
   for (auto _ : bench) model.attend(3);
   const AttentionStatistics statistics = model.totals().summary();
-  bench.counters["union_density"] = *statistics.union_density;
-  report(bench, (1 + *statistics.union_density) * model.side_bytes());
+  report(bench, model, *statistics.union_density);
 }
 
 /// Warm-up rows: dense, and the quantile of every head.
 void decode_record(benchmark::State& bench) {
   Model model(setup_for(bench), sift_policy(0.875));
   for (auto _ : bench) model.attend(1);
-  report(bench, 2 * model.side_bytes());
+  report(bench, model, 1);
 }
 
 constexpr auto kF16 = static_cast<std::int64_t>(DType::f16);

@@ -20,8 +20,8 @@ inline constexpr int kBlockKeys = 16;
 /// since compaction stores whole vectors.
 inline constexpr int kScoreStride = kChunkKeys + kBlockKeys;
 /// Entries behind a list of blocks or rows that name what will be read next, for prefetching.
-inline constexpr int kBlocksAhead = 2;
-inline constexpr int kRowsAhead = 24;
+inline constexpr int kBlocksAhead = 3;
+inline constexpr int kRowsAhead = 48;
 
 /// What the heads that share a KV head have in common.
 struct GroupLayout {

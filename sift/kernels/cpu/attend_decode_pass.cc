@@ -12,8 +12,7 @@
 namespace sift::cpu {
 namespace {
 
-constexpr std::int64_t kChunkPages = kChunkKeys / kPageRows;
-static_assert(kChunkKeys % kPageRows == 0 && kPageRows % kBlockKeys == 0);
+static_assert(kPageRows % kBlockKeys == 0);
 
 // Pauses before a waiting thread gives its core away: waits are short unless cores are contended.
 constexpr int kPatience = 2000;
@@ -152,12 +151,14 @@ void DecodePass::dense_item(const Item& at, const Item& next, DecodeThread& thre
     sum.sum = kernels_.replace_exp2(all.weights.data() + i * kScoreStride, padded_keys(keys),
                                     sum.reference());
   }
+  const ChunkPages pages = value_pages(at);
+  const std::size_t row_bytes = layout_.row_bytes;
   for (int key = 0; key < keys; ++key) {
-    all.rows[key] = cache_.value_row(at.kv_head, at.chunk * kChunkKeys + key);
+    all.rows[key] = pages[key / kPageRows] + key % kPageRows * row_bytes;
   }
   const std::byte* ahead = first_bytes(next);
   for (int i = 0; i < kRowsAhead; ++i) {
-    all.rows[keys + i] = ahead != nullptr ? ahead + i * layout_.row_bytes : values;
+    all.rows[keys + i] = ahead != nullptr ? ahead + i * row_bytes : values;
   }
   accumulate_chunk(at, all.weights.data(), all.rows.data(), keys);
   finish_scores(at.kv_head);
@@ -228,15 +229,21 @@ void DecodePass::weigh_survivors(const Item& at, Survivors& survivors) {
         kernels_.replace_exp2(survivors.weights.data() + i * kScoreStride,
                               padded_keys(survivors.row_count), workspace_.plans[head].maximum);
   }
-  const std::byte* pages[kChunkPages];
-  const std::int64_t page_count = (chunk_keys(at.chunk) + kPageRows - 1) / kPageRows;
-  for (std::int64_t page = 0; page < page_count; ++page) {
-    pages[page] = cache_.value_page(at.kv_head, at.chunk * kChunkPages + page);
-  }
+  const ChunkPages pages = value_pages(at);
+  const std::size_t row_bytes = layout_.row_bytes;
   for (int i = 0; i < survivors.row_count; ++i) {
     const std::size_t key = survivors.indices[i];
-    survivors.rows[i] = pages[key / kPageRows] + key % kPageRows * layout_.row_bytes;
+    survivors.rows[i] = pages[key / kPageRows] + key % kPageRows * row_bytes;
   }
+}
+
+DecodePass::ChunkPages DecodePass::value_pages(const Item& at) const {
+  ChunkPages pages = {};
+  const std::int64_t count = (chunk_keys(at.chunk) + kPageRows - 1) / kPageRows;
+  for (std::int64_t page = 0; page < count; ++page) {
+    pages[page] = cache_.value_page(at.kv_head, at.chunk * kChunkPages + page);
+  }
+  return pages;
 }
 
 void DecodePass::accumulate_chunk(const Item& at, const float* weights,

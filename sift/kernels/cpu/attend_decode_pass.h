@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 
@@ -39,6 +40,10 @@ class DecodePass {
     std::int64_t chunk = 0;  ///< for quantile: the query head
   };
 
+  static constexpr std::int64_t kChunkPages = kChunkKeys / kPageRows;
+  static_assert(kChunkKeys % kPageRows == 0);
+  using ChunkPages = std::array<const std::byte*, kChunkPages>;
+
   Item item(std::int64_t number) const;
   void work(DecodeThread& thread);
   void score_item(const Item& at, const Item& next, DecodeThread& thread);
@@ -50,6 +55,7 @@ class DecodePass {
   void score_chunk(const Item& at, const std::byte* ahead, DecodeThread& thread, float* scores);
   void select_chunk(std::int64_t number, const Item& at, DecodeThread& thread,
                     Survivors& survivors);
+  ChunkPages value_pages(const Item& at) const;
   void weigh_survivors(const Item& at, Survivors& survivors);
   void accumulate_chunk(const Item& at, const float* weights, const std::byte* const* rows,
                         int count);

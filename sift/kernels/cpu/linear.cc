@@ -65,8 +65,9 @@ Workspace::Workspace(int threads, InstructionSet instruction_set)
 Workspace::~Workspace() = default;
 
 std::shared_ptr<PackedWeight> pack(const MatrixView& source, Compute compute,
-                                   const Workspace& workspace) {
-  return std::make_shared<PackedMatrix>(source, compute, workspace.threads());
+                                   Workspace& workspace) {
+  return std::make_shared<PackedMatrix>(source, compute, workspace.threads(),
+                                        workspace.weight_pool());
 }
 
 void multiply_decode(std::span<const Product> products, const float* x, std::int64_t n, bool add,

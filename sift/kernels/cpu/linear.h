@@ -24,8 +24,7 @@ namespace sift::cpu {
 
 /// Copies a matrix into the form that this backend multiplies with; `source` is not read later.
 /// Throws Error (bad_file) when the columns are no whole number of blocks.
-std::shared_ptr<PackedWeight> pack(const MatrixView& source, Compute compute,
-                                   const Workspace& workspace);
+std::shared_ptr<PackedWeight> pack(const MatrixView& source, Compute compute, Workspace& workspace);
 
 /// One matrix and where its product goes: out [rows of x, outputs], contiguous.
 struct Product {

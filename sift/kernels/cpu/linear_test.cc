@@ -285,9 +285,10 @@ INSTANTIATE_TEST_SUITE_P(Types, LinearTest,
                          case_name);
 
 TEST(PackedMatrix, GivesRowsBack) {
+  Workspace workspace(1);
   for (const DType type : all_types()) {
     const Matrix matrix(type, 33, 768);
-    const auto packed = pack(matrix.view, Compute::f32, Workspace(1));
+    const auto packed = pack(matrix.view, Compute::f32, workspace);
     std::vector<float> row(768);
     for (std::int64_t i = 0; i < 33; ++i) {
       read_row(*packed, i, row.data());
@@ -300,17 +301,19 @@ TEST(PackedMatrix, GivesRowsBack) {
 }
 
 TEST(PackedMatrix, IsAsLargeAsItsSource) {
+  Workspace workspace(1);
   for (const DType type : all_types()) {
     const Matrix matrix(type, 64, 768);
-    const auto packed = pack(matrix.view, Compute::f32, Workspace(1));
+    const auto packed = pack(matrix.view, Compute::f32, workspace);
     EXPECT_LE(packed->bytes(), matrix.view.bytes() * 103 / 100) << traits(type).name;
   }
 }
 
 TEST(PackedMatrix, RefusesBrokenBlocks) {
+  Workspace workspace(1);
   const MatrixView view = {DType::q4_1, 2, 48, nullptr};
   try {
-    pack(view, Compute::f32, Workspace(1));
+    pack(view, Compute::f32, workspace);
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::bad_file);

@@ -22,7 +22,7 @@ SIFT_INLINE __m512 block_product_f32(const CodeTable<format>& table, __m512 d,
                                      const std::uint8_t* block, const float* x) {
   const Codes codes = load_codes<format>(block);
   Sums sums[2];
-#pragma GCC unroll 8
+  SIFT_UNROLL
   for (int k = 0; k < 8; ++k) {
     Sums& s = sums[format.scales == 2 ? k / 4 : 0];
     const float* at = x + 4 * k;
@@ -102,6 +102,7 @@ SIFT_INLINE __m512 add_block_q8(__m512 sum, __m512 d, __m512 m, const std::uint8
   const std::int8_t* x = input.codes + b * kBlockColumns;
   const __m512 x_scale = _mm512_set1_ps(input.scales[b]);
   __m512i half[2];
+  SIFT_UNROLL
   for (int i = 0; i < 2; ++i) {
     const __m512i start = _mm512_set1_epi32(-format.offset * input.code_sums[2 * b + i]);
     half[i] = half_product_q8(codes.v + 4 * i, x + 16 * i, start);
@@ -146,6 +147,7 @@ void multiply_plain_f32(const TileView& weight, std::int64_t begin, std::int64_t
       const float* x = input.values + row * input.blocks * kBlockColumns;
       Sums sums;
       for (std::int64_t p = 0; p < pairs; p += 2) {
+        SIFT_UNROLL
         for (int i = 0; i < 2; ++i) {
           __m512 even;
           __m512 odd;
@@ -170,6 +172,7 @@ void multiply_plain_bf16(const TileView& weight, std::int64_t begin, std::int64_
       const std::uint16_t* x = input.pairs + row * input.blocks * kBlockColumns;
       Sums sums;
       for (std::int64_t p = 0; p < pairs; p += 4) {
+        SIFT_UNROLL
         for (int i = 0; i < 4; ++i) {
           const auto w = reinterpret_cast<__m512bh>(load_plain_pairs<type>(values, p + i));
           const auto a = reinterpret_cast<__m512bh>(broadcast_word(x + 2 * (p + i)));

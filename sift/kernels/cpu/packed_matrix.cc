@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "sift/core/block_formats.h"
@@ -21,6 +22,16 @@ struct RowBlock {
   std::uint8_t min;
 };
 
+std::uint32_t load_word(const std::uint8_t* source) {
+  std::uint32_t word;
+  std::memcpy(&word, source, sizeof(word));
+  return word;
+}
+
+void store_word(std::uint8_t* destination, std::uint32_t word) {
+  std::memcpy(destination, &word, sizeof(word));
+}
+
 template <class Block>
 void read_nibbles(const Block& block, RowBlock& out) {
   for (int i = 0; i < 16; ++i) {
@@ -32,9 +43,9 @@ void read_nibbles(const Block& block, RowBlock& out) {
 
 template <class Block>
 void add_fifth_bits(const Block& block, RowBlock& out) {
+  const std::uint32_t bits = load_word(block.high);
   for (int i = 0; i < kBlockColumns; ++i) {
-    out.codes[i] =
-        static_cast<std::uint8_t>(out.codes[i] | ((block.high[i / 8] >> i % 8) & 1) << 4);
+    out.codes[i] = static_cast<std::uint8_t>(out.codes[i] | ((bits >> i) & 1) << 4);
   }
 }
 
@@ -67,11 +78,13 @@ void read_block(const BlockQ8_0& block, int, RowBlock& out) {
 template <class Block>
 void read_k_block(const Block& block, int sub, RowBlock& out) {
   const std::uint8_t* q = block.q + 32 * (sub / 2);
+  const int shift = 4 * (sub % 2);
   for (int i = 0; i < kBlockColumns; ++i) {
-    out.codes[i] = static_cast<std::uint8_t>(sub % 2 == 0 ? q[i] & 15 : q[i] >> 4);
+    out.codes[i] = static_cast<std::uint8_t>((q[i] >> shift) & 15);
   }
   out.d = block.d;
-  out.m = -block.dmin;
+  out.m = std::bit_cast<Half>(
+      static_cast<std::uint16_t>(std::bit_cast<std::uint16_t>(block.dmin) ^ 0x8000U));
   const std::uint8_t* s = block.scales;
   if (sub < 4) {
     out.scales[0] = s[sub] & 63;
@@ -95,8 +108,9 @@ void read_block(const BlockQ6_K& block, int sub, RowBlock& out) {
   const int quarter = sub % 4;
   const std::uint8_t* low = block.low + 64 * (sub / 4) + 32 * (quarter % 2);
   const std::uint8_t* high = block.high + 32 * (sub / 4);
+  const int shift = 4 * (quarter / 2);
   for (int i = 0; i < kBlockColumns; ++i) {
-    const int nibble = quarter < 2 ? low[i] & 15 : low[i] >> 4;
+    const int nibble = (low[i] >> shift) & 15;
     out.codes[i] = static_cast<std::uint8_t>(nibble | ((high[i] >> 2 * quarter) & 3) << 4);
   }
   out.d = block.d;
@@ -104,25 +118,28 @@ void read_block(const BlockQ6_K& block, int sub, RowBlock& out) {
   out.scales[1] = static_cast<std::uint8_t>(block.scales[2 * sub + 1]);
 }
 
-void set_bits(std::uint8_t* byte, int value, int shift) {
-  *byte = static_cast<std::uint8_t>(*byte | value << shift);
-}
-
-/// Puts the codes of row `r` into a block that was zero.
+/// Puts the codes of row `r` into a block. Words hold four columns.
 void write_codes(const TileFormat& format, const RowBlock& row, int r, std::uint8_t* block) {
   std::uint8_t* low = block + format.low_offset + 4 * r;
   std::uint8_t* high = block + format.high_offset + 4 * r;
-  for (int c = 0; c < kBlockColumns; ++c) {
-    const int k = c / 4;
-    const int j = c % 4;
-    const int code = row.codes[c];
-    if (format.bits == 8) {
-      low[64 * k + j] = row.codes[c];
-      continue;
+  std::uint32_t words[8];
+  std::memcpy(words, row.codes, sizeof(words));
+  if (format.bits == 8) {
+    for (int k = 0; k < 8; ++k) store_word(low + 64 * k, words[k]);
+    return;
+  }
+  constexpr std::uint32_t kNibbles = 0x0f0f0f0f;
+  for (int k = 0; k < 4; ++k) {
+    store_word(low + 64 * k, (words[k] & kNibbles) | (words[k + 4] & kNibbles) << 4);
+  }
+  const int planes = format.bits - 4;  // each code has as many high bits
+  for (int plane = 0; plane < planes; ++plane) {
+    const int per_plane = 8 / planes;
+    std::uint32_t bits = 0;
+    for (int k = 0; k < per_plane; ++k) {
+      bits |= ((words[per_plane * plane + k] & ~kNibbles) >> 4) << planes * k;
     }
-    set_bits(low + 64 * (k % 4) + j, code & 15, k < 4 ? 0 : 4);
-    if (format.bits == 5) set_bits(high + j, code >> 4, k);
-    if (format.bits == 6) set_bits(high + 64 * (k / 4) + j, code >> 4, 2 * (k % 4));
+    store_word(high + 64 * plane, bits);
   }
 }
 
@@ -270,7 +287,7 @@ float read_plain(DType type, const std::uint8_t* tile, std::int64_t c, int r) {
 
 }  // namespace
 
-PackedMatrix::PackedMatrix(const MatrixView& source, Compute compute, int threads)
+PackedMatrix::PackedMatrix(const MatrixView& source, Compute compute, int threads, WeightPool& pool)
     : compute_(compute), inputs_(source.columns) {
   const TileFormat* format = tile_format(source.type);
   const int block_values = traits(source.type).block_values;
@@ -285,11 +302,11 @@ PackedMatrix::PackedMatrix(const MatrixView& source, Compute compute, int thread
       format != nullptr ? blocks / format->blocks * format->group_bytes
                         : blocks * kBlockColumns * kTileRows * traits(source.type).block_bytes;
   const std::int64_t count = (source.rows + kTileRows - 1) / kTileRows;
-  storage_.resize(static_cast<std::size_t>(count * tile_bytes));
-  view_ = {source.type, storage_.data(), tile_bytes, blocks, source.rows};
+  storage_ = pool.allocate(static_cast<std::size_t>(count * tile_bytes));
+  view_ = {source.type, storage_.get(), tile_bytes, blocks, source.rows};
 #pragma omp parallel for schedule(static) num_threads(threads)
   for (std::int64_t t = 0; t < count; ++t) {
-    std::uint8_t* tile = storage_.data() + t * tile_bytes;
+    std::uint8_t* tile = storage_.get() + t * tile_bytes;
     std::memset(tile, 0, static_cast<std::size_t>(tile_bytes));
     const std::int64_t first = t * kTileRows;
     const std::int64_t rows = std::min<std::int64_t>(kTileRows, source.rows - first);

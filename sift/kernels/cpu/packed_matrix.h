@@ -2,11 +2,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
-#include "sift/core/aligned_buffer.h"
 #include "sift/core/tensor.h"
 #include "sift/kernels/backend.h"
 #include "sift/kernels/cpu/tile_format.h"
+#include "sift/kernels/cpu/weight_pool.h"
 #include "sift/kernels/weights.h"
 
 namespace sift::cpu {
@@ -15,11 +16,13 @@ namespace sift::cpu {
 /// at most 3 % for types whose scales are expanded.
 class PackedMatrix final : public PackedWeight {
  public:
-  /// Copies `source` with up to `threads` threads. Throws Error (bad_file) when the columns are no
-  /// whole number of blocks.
-  PackedMatrix(const MatrixView& source, Compute compute, int threads);
+  /// Copies `source` into memory of `pool` with up to `threads` threads. Throws Error (bad_file)
+  /// when the columns are no whole number of blocks.
+  PackedMatrix(const MatrixView& source, Compute compute, int threads, WeightPool& pool);
 
-  std::size_t bytes() const override { return storage_.size(); }
+  std::size_t bytes() const override {
+    return static_cast<std::size_t>(tiles() * view_.tile_bytes);
+  }
   Compute compute() const { return compute_; }
   std::int64_t inputs() const { return inputs_; }
   std::int64_t outputs() const { return view_.outputs; }
@@ -33,7 +36,7 @@ class PackedMatrix final : public PackedWeight {
   Compute compute_;
   std::int64_t inputs_;
   TileView view_{};
-  AlignedBuffer<std::uint8_t> storage_;
+  std::shared_ptr<std::uint8_t> storage_;
 };
 
 }  // namespace sift::cpu

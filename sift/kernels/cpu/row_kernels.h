@@ -3,8 +3,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "sift/core/dtype.h"
-
 namespace sift::cpu {
 
 // The inner loops of many-row attention, in the best instruction set of this processor. Every row
@@ -32,20 +30,6 @@ struct ConstBlock {
 void multiply(int rows, int depth, int columns, ConstBlock a, ConstBlock b, Block c,
               bool accumulate);
 
-/// Cache rows [count, dim] as floats, row i at destination + i · stride. REQUIRES: dim % 32 == 0
-/// for q8_0.
-void expand_rows(DType type, const std::byte* rows, int count, int dim, float* destination,
-                 std::size_t stride);
-
-/// destination[column · stride + row] = source[row · dim + column] for `rows` rows of dim columns.
-void transpose(const float* source, int rows, int dim, float* destination, std::size_t stride);
-
-/// Stores dim floats as a cache row; equals write_cache_row bit for bit, NaN payloads aside.
-void store_row(DType type, const float* source, int dim, std::byte* row);
-
-/// sums[i] += values[i].
-void add_to_sums(const float* values, int count, double* sums);
-
 struct ScoreScan {
   float maximum = 0;
   bool invalid = false;  ///< a NaN or +Inf is among them
@@ -64,9 +48,10 @@ struct HeadSelection {
   float limit = 0;         ///< a key passes when its score is greater
   std::int32_t only = -1;  ///< a key kept though nothing passes, or −1
 
-  std::int64_t kept = 0;           ///< out: keys kept
-  std::int64_t kept_eligible = 0;  ///< out: of them not forced
-  double kept_sum = 0;             ///< out: Σ 2^(score − maximum) over kept keys
+  std::int64_t kept = 0;                    ///< out: keys kept
+  std::int64_t kept_eligible = 0;           ///< out: of them not forced
+  double kept_sum = 0;                      ///< out: Σ 2^(score − maximum) over kept keys
+  alignas(64) float partial_sums[16] = {};  ///< scratch of the kernel
 };
 
 struct UnionCount {

@@ -15,6 +15,12 @@ namespace {
 
 #define SIFT_INLINE inline __attribute__((always_inline))
 #define SIFT_LAMBDA_INLINE __attribute__((always_inline))
+// Arrays of vectors live in registers only when the loops over them are unrolled.
+#if defined(__clang__)
+#define SIFT_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define SIFT_UNROLL _Pragma("GCC unroll 8")
+#endif
 
 /// Codes of 32 columns: lane = row, byte j of v[k] = column 4k + j.
 struct Codes {
@@ -37,10 +43,12 @@ SIFT_INLINE Codes load_codes(const std::uint8_t* block) {
   Codes codes;
   const std::uint8_t* low = block + format.low_offset;
   if constexpr (format.bits == 8) {
+    SIFT_UNROLL
     for (int k = 0; k < 8; ++k) codes.v[k] = load(low + 64 * k);
     return codes;
   }
   const __m512i nibble = _mm512_set1_epi8(15);
+  SIFT_UNROLL
   for (int k = 0; k < 4; ++k) {
     const __m512i both = load(low + 64 * k);
     codes.v[k] = _mm512_and_si512(both, nibble);
@@ -61,6 +69,7 @@ SIFT_INLINE Codes load_codes(const std::uint8_t* block) {
   }
   if constexpr (format.bits == 6) {
     const __m512i mask = _mm512_set1_epi8(48);
+    SIFT_UNROLL
     for (int half = 0; half < 2; ++half) {
       const __m512i plane = load(high + 64 * half);
       __m512i* v = codes.v + 4 * half;
@@ -164,7 +173,7 @@ SIFT_INLINE void visit_values(const CodeTable<format>& table, __m512 d, __m512 m
                               const std::uint8_t* block, Visit visit) {
   const Codes codes = load_codes<format>(block);
   const __m512 min = min_of<format>(m, block);
-#pragma GCC unroll 8
+  SIFT_UNROLL
   for (int k = 0; k < 8; ++k) {
     const __m512 step = step_of<format>(d, block, k / 4);
     const auto value = [&](__m512 code) {
