@@ -95,6 +95,7 @@ std::shared_ptr<BenchCommand> add_measurement(CLI::App& app, std::vector<std::in
       ->type_name("FILE");
   add_attention(app, command->attention);
   command->model.add_to(app);
+  command->model.add_context_to(app);
   command->output.add_to(app);
   add_log_level(app);
   return command;
@@ -105,6 +106,7 @@ std::shared_ptr<BenchCommand> add_measurement(CLI::App& app, std::vector<std::in
 void add_bench(CLI::App& root, int& exit_code) {
   CLI::App* bench = root.add_subcommand("bench", "Measure speed: medians and spread");
   bench->require_subcommand(1);
+  bench->footer("Example:\n  sift bench decode --depth 0,8000 --text book.txt");
 
   CLI::App* decode = bench->add_subcommand("decode", "Token-by-token generation at given depths");
   decode->footer(

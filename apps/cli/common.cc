@@ -62,7 +62,8 @@ void ModelOptions::add_settings(CLI::App& app) {
 }
 
 void OutputOptions::add_to(CLI::App& app) {
-  app.add_flag("--json", json, "print one JSON object, and everything else on standard error");
+  app.add_flag("--json", json, "print one JSON object, and everything else on standard error")
+      ->multi_option_policy(CLI::MultiOptionPolicy::Throw);
   app.add_option("--output", output, "file that the JSON object goes to instead")
       ->type_name("FILE");
 }

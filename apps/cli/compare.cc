@@ -24,10 +24,6 @@ struct Line {
   std::function<std::string(const Outcome&)> cell;
 };
 
-std::string mebibytes(std::int64_t bytes) {
-  return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1024.0 * 1024.0));
-}
-
 /// How many columns `text` takes, where every character takes one.
 std::size_t columns(const std::string& text) {
   std::size_t count = 0;
@@ -142,6 +138,7 @@ void add_compare(CLI::App& root, int& exit_code) {
       ->allow_extra_args(false)
       ->required();
   command->model.add_to(*app);
+  command->model.add_context_to(*app);
   command->output.add_to(*app);
   add_log_level(*app);
   app->callback([command, &exit_code] { exit_code = command->run(); });

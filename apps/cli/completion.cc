@@ -119,7 +119,8 @@ std::string zsh_script(const CommandEntry& root) {
     for (const OptionEntry& option : command->options) {
       if (option.positional || option.value.empty()) continue;
       script += fmt::format("    {})", option_pattern(*command, option));
-      if (!option.choices.empty()) script += fmt::format(" compadd -- {};", fmt::join(option.choices, " "));
+      if (!option.choices.empty())
+        script += fmt::format(" compadd -- {};", fmt::join(option.choices, " "));
       script += option.takes_file() ? " _files; return ;;\n" : " return ;;\n";
     }
   }
@@ -163,9 +164,9 @@ std::string fish_script(const CommandEntry& root) {
   std::string script = "# fish completion for sift; made by `sift completion fish`\n";
   for (const CommandEntry* command : all_commands(root)) {
     for (const CommandEntry& below : command->commands) {
-      script += fmt::format("complete -c sift -n {} -a {} -d {}\n",
-                            quoted(fish_condition(*command)), below.name,
-                            quoted(below.description));
+      script +=
+          fmt::format("complete -c sift -n {} -a {} -d {}\n", quoted(fish_condition(*command)),
+                      below.name, quoted(below.description));
     }
     for (const OptionEntry& option : command->options) script += fish_line(*command, option);
   }
@@ -176,8 +177,7 @@ std::string fish_script(const CommandEntry& root) {
 
 void add_completion(CLI::App& root) {
   CLI::App* app = root.add_subcommand("completion", "Print a shell's completion script");
-  app->footer(
-      "Example:\n  sift completion bash > ~/.local/share/bash-completion/completions/sift");
+  app->footer("Example:\n  sift completion bash > ~/.local/share/bash-completion/completions/sift");
   auto shell = std::make_shared<Shell>(Shell::bash);
   add_choice<Shell>(*app, "shell", *shell,
                     {{"bash", Shell::bash}, {"zsh", Shell::zsh}, {"fish", Shell::fish}},

@@ -56,6 +56,7 @@ void add_generate(CLI::App& root, int& exit_code) {
   command->generation.add_sampling_to(*app);
   add_attention(*app, command->attention);
   command->model.add_to(*app);
+  command->model.add_context_to(*app);
   command->output.add_to(*app);
   add_log_level(*app);
   app->callback([command, &exit_code] { exit_code = command->run(); });

@@ -50,16 +50,21 @@ std::string GenerationOptions::prompt_text() const {
   return read_text(positional.empty() ? prompt_file : positional);
 }
 
-GenerationRequest GenerationOptions::request(const Engine& engine, const std::string& text,
-                                             const Policy& policy) const {
+GenerationRequest GenerationOptions::settings() const {
   GenerationRequest request;
-  request.prompt = engine.tokenizer().encode_prompt(text, ParseSpecial::yes);
-  request.policy = policy;
   request.sampling = sampling;
   request.sampling.seed = static_cast<std::uint64_t>(seed);
   request.max_tokens = max_tokens;
   request.stop = stop;
   request.logprobs = static_cast<int>(logprobs);
+  return request;
+}
+
+GenerationRequest GenerationOptions::request(const Engine& engine, const std::string& text,
+                                             const Policy& policy) const {
+  GenerationRequest request = settings();
+  request.prompt = engine.tokenizer().encode_prompt(text, ParseSpecial::yes);
+  request.policy = policy;
   return request;
 }
 

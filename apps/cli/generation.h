@@ -25,6 +25,8 @@ struct GenerationOptions {
 
   /// The prompt's text. Throws Error (invalid_argument) unless it was given in exactly one way.
   std::string prompt_text() const;
+  /// How to generate, without prompt and policy.
+  GenerationRequest settings() const;
   GenerationRequest request(const Engine& engine, const std::string& text,
                             const Policy& policy) const;
 };

@@ -54,8 +54,8 @@ std::string example(const std::string& footer) {
 }
 
 std::string command_section(const CommandEntry& command) {
-  std::string text = fmt::format(".SS sift {}\n{}.\n", escaped(command.path),
-                                 escaped(command.description));
+  std::string text =
+      fmt::format(".SS sift {}\n{}.\n", escaped(command.path), escaped(command.description));
   for (const OptionEntry& option : command.options) {
     text += term(option_head(option), option_text(option));
   }
@@ -63,8 +63,9 @@ std::string command_section(const CommandEntry& command) {
 }
 
 std::string policy_section() {
-  std::string text = ".SH ATTENTION POLICIES\nA policy is a name and options: "
-                     "\\fINAME\\fR[:\\fIOPTION\\fR=\\fIVALUE\\fR,...].\n";
+  std::string text =
+      ".SH ATTENTION POLICIES\nA policy is a name and options: "
+      "\\fINAME\\fR[:\\fIOPTION\\fR=\\fIVALUE\\fR,...].\n";
   for (const PolicyHelp& help : policy_help()) {
     text += term(fmt::format("\\fB{}\\fR", escaped(std::string(help.name))),
                  std::string(help.description));

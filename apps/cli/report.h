@@ -41,4 +41,7 @@ void flush_stdout();
 /// "87.5 %", or "–" for nothing.
 std::string percent(const std::optional<double>& fraction);
 
+/// "93.8 MiB".
+std::string mebibytes(std::int64_t bytes);
+
 }  // namespace sift::cli

@@ -1,7 +1,7 @@
 #include <fmt/format.h>
 
-#include <fstream>
 #include <hwy/targets.h>
+#include <fstream>
 #include <string>
 
 #include "apps/cli/commands.h"

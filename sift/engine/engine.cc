@@ -39,6 +39,34 @@ std::int64_t choose_context(std::int64_t asked, std::int64_t trained) {
   return asked;
 }
 
+/// A warm-up that no sequence can outlast is a mistake; one that a sequence happens not to outlast
+/// is told in the result's notice.
+void check_policy(const Policy& policy, std::int64_t context) {
+  if (policy.select == Select::above && policy.warmup >= context) {
+    throw Error(ErrorKind::invalid_argument,
+                fmt::format("option 'warmup' of attention policy '{}' is {}, expected less than "
+                            "the context of {} tokens",
+                            policy.name, policy.warmup, context));
+  }
+}
+
+/// Why a sifting policy ran all of its `rows` generated rows dense; empty when it did not.
+std::string dense_notice(const Policy& policy, const AttentionStatistics& statistics,
+                         std::int64_t rows) {
+  if (policy.select != Select::above || statistics.sparse_steps > 0) return {};
+  if (rows == 0) return "no step ran sparse: prompts run dense, and no token was run after it";
+  if (policy.calibrate == Calibrate::decode && rows <= policy.warmup) {
+    return fmt::format(
+        "no step ran sparse: the warm-up takes the first {} generated tokens, and {} were run",
+        policy.warmup, rows);
+  }
+  if (policy.dense_rows > 0) {
+    return fmt::format("no step ran sparse: dense_rows={} keeps contexts of that size dense",
+                       policy.dense_rows);
+  }
+  return "no step ran sparse: gate=auto found dense attention faster at this size";
+}
+
 /// Collects what a generation says: tokens to characters, characters to text before stop strings.
 class TextOutput {
  public:
@@ -111,7 +139,9 @@ Session::Session(Engine& engine, const Policy& policy)
     : engine_(engine),
       policy_(policy),
       cache_(engine.cache_layout(), engine.context()),
-      logits_(static_cast<std::size_t>(engine.transformer().shape().vocabulary)) {}
+      logits_(static_cast<std::size_t>(engine.transformer().shape().vocabulary)) {
+  check_policy(policy, engine.context());
+}
 
 Session::~Session() = default;
 
@@ -227,6 +257,9 @@ GenerationResult Session::generate(const GenerationRequest& request,
   const auto row_bytes = static_cast<std::int64_t>(cache_.layout().row_bytes());
   result.attention = sequence_->attention().totals(row_bytes);
   result.notice = sequence_->attention().notice();
+  if (result.notice.empty()) {
+    result.notice = dense_notice(policy_, result.attention.summary(), sequence_->generated());
+  }
   engine_.model().check_intact();
   return result;
 }

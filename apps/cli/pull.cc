@@ -1,0 +1,98 @@
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <memory>
+
+#include "apps/cli/child_process.h"
+#include "apps/cli/commands.h"
+#include "apps/cli/common.h"
+#include "apps/cli/interrupt.h"
+#include "apps/cli/report.h"
+#include "sift/core/error.h"
+#include "sift/model_table.h"
+
+namespace sift::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// The script that gets models: installed beside this program, or in the source tree that it was
+/// built from.
+std::string script_path() {
+  std::error_code error;
+  const auto program = std::filesystem::read_symlink("/proc/self/exe", error);
+  const auto installed = program.parent_path() / SIFT_RELATIVE_LIBEXEC_DIR / "get-model";
+  if (!error && std::filesystem::exists(installed)) return installed.lexically_normal();
+  return SIFT_SOURCE_SCRIPT_DIR "/get-model";
+}
+
+struct PullCommand {
+  OutputOptions output;
+  std::string name;
+
+  int run() const {
+    JsonOutput json(output);
+    const Json models = Json::parse(kModelTable).at("models");
+    if (name.empty()) {
+      list(models, json);
+      return 0;
+    }
+    require_known(models);
+    catch_interrupts();
+    const ChildResult result = run_child({script_path(), name});
+    if (interrupted()) return static_cast<int>(ErrorKind::interrupted);
+    if (result.exit_code != 0) {
+      throw Error(ErrorKind::input_output, fmt::format("model {} could not be got", name));
+    }
+    const std::string path = result.output.substr(0, result.output.find('\n'));
+    if (json.wanted()) json.write({{"name", name}, {"path", path}});
+    if (!json.to_stdout()) print_text(path + "\n");
+    flush_stdout();
+    return 0;
+  }
+
+ private:
+  void require_known(const Json& models) const {
+    std::vector<std::string> known;
+    for (const Json& model : models) known.push_back(model.at("name"));
+    if (std::find(known.begin(), known.end(), name) != known.end()) return;
+    throw Error(ErrorKind::invalid_argument,
+                fmt::format("no model is called '{}'; known: {}", name, fmt::join(known, ", ")));
+  }
+
+  static void list(const Json& models, JsonOutput& json) {
+    Json entries = Json::array();
+    std::string text;
+    for (const Json& model : models) {
+      const std::string path = models_folder() + "/" + model.at("file").get<std::string>();
+      const bool here = std::filesystem::exists(path);
+      const auto bytes = model.at("bytes").get<std::int64_t>();
+      const auto name = model.at("name").get<std::string>();
+      const auto description = model.at("description").get<std::string>();
+      entries.push_back({{"name", name},
+                         {"description", description},
+                         {"bytes", bytes},
+                         {"path", here ? Json(path) : Json(nullptr)}});
+      text += fmt::format("{:<24} {:>10}  {}  {}\n", name, mebibytes(bytes), description,
+                          here ? path : "(not here yet)");
+    }
+    if (json.wanted()) json.write({{"models", entries}});
+    if (!json.to_stdout()) print_text(text);
+    flush_stdout();
+  }
+};
+
+}  // namespace
+
+void add_pull(CLI::App& root, int& exit_code) {
+  auto command = std::make_shared<PullCommand>();
+  CLI::App* app = root.add_subcommand("pull", "Get a model, or list the models that can be had");
+  app->footer("Example:\n  sift pull smollm2-135m-instruct");
+  app->add_option("name", command->name, "the model; without it, all are listed")
+      ->type_name("NAME");
+  command->output.add_to(*app);
+  add_log_level(*app);
+  app->callback([command, &exit_code] { exit_code = command->run(); });
+}
+
+}  // namespace sift::cli

@@ -1,0 +1,117 @@
+#include "sift/engine/conversation.h"
+
+#include <utility>
+
+#include "sift/core/error.h"
+#include "sift/model/model.h"
+#include "sift/tokenizer/tokenizer.h"
+
+namespace sift {
+namespace {
+
+ChatTemplate read_template(const Engine& engine) {
+  const std::string& source = engine.tokenizer().chat_template();
+  if (source.empty()) {
+    throw Error(ErrorKind::bad_file, engine.options().model_path +
+                                         ": metadata has no tokenizer.chat_template, so the model "
+                                         "cannot chat");
+  }
+  try {
+    return ChatTemplate(source);
+  } catch (const Error& error) {
+    throw Error(error.kind(),
+                engine.options().model_path + ": tokenizer.chat_template: " + error.what());
+  }
+}
+
+std::string token_text(const Tokenizer& tokenizer, const std::optional<std::int32_t>& id) {
+  return id ? std::string(tokenizer.token_bytes(*id)) : "";
+}
+
+std::string join(const std::vector<TextSegment>& segments) {
+  std::string text;
+  for (const TextSegment& segment : segments) text += segment.text;
+  return text;
+}
+
+/// What stands behind the first `bytes` bytes.
+std::vector<TextSegment> behind(const std::vector<TextSegment>& segments, std::size_t bytes) {
+  std::vector<TextSegment> rest;
+  for (const TextSegment& segment : segments) {
+    const std::size_t cut = std::min(bytes, segment.text.size());
+    bytes -= cut;
+    if (cut < segment.text.size()) rest.push_back({segment.text.substr(cut), segment.is_content});
+  }
+  return rest;
+}
+
+}  // namespace
+
+Conversation::Conversation(Engine& engine, const Policy& policy, std::string system)
+    : engine_(engine),
+      policy_(policy),
+      system_(std::move(system)),
+      template_(read_template(engine)) {
+  clear();
+}
+
+Conversation::~Conversation() = default;
+
+void Conversation::clear() {
+  messages_.clear();
+  if (!system_.empty()) messages_.push_back({"system", system_});
+  text_.clear();
+  ids_.clear();
+  set_policy(policy_);
+}
+
+void Conversation::set_policy(const Policy& policy) {
+  session_.reset();  // gives its cache back before the next one takes its own
+  session_ = engine_.start_session(policy);
+  policy_ = policy;
+}
+
+std::vector<TextSegment> Conversation::render() const {
+  const Tokenizer& tokenizer = engine_.tokenizer();
+  ChatRequest request;
+  request.messages_json = messages_json(messages_);
+  request.bos_token = token_text(tokenizer, tokenizer.bos_id());
+  request.eos_token = token_text(tokenizer, tokenizer.eos_id());
+  return template_.render(request);
+}
+
+// The tokens that were generated stay as they are: encoding their text again may cut it otherwise,
+// and then nothing that is cached could be used.
+std::vector<std::int32_t> Conversation::next_prompt() {
+  const std::vector<TextSegment> segments = render();
+  std::string text = join(segments);
+  const bool continues = !ids_.empty() && text.starts_with(text_);
+  std::vector<std::int32_t> ids = continues ? ids_ : std::vector<std::int32_t>();
+  const auto added = engine_.tokenizer().encode(behind(segments, continues ? text_.size() : 0));
+  ids.insert(ids.end(), added.begin(), added.end());
+  text_ = std::move(text);
+  return ids;
+}
+
+GenerationResult Conversation::say(const std::string& text, const GenerationRequest& request,
+                                   const TokenCallback& callback) {
+  const std::string text_before = text_;
+  messages_.push_back({"user", text});
+  GenerationResult result;
+  try {
+    GenerationRequest turn = request;
+    turn.prompt = next_prompt();
+    result = session_->generate(turn, callback);
+    ids_ = std::move(turn.prompt);
+  } catch (...) {
+    messages_.pop_back();
+    text_ = text_before;
+    throw;
+  }
+  messages_.push_back({"assistant", result.text});
+  text_ += result.text;
+  ids_.insert(ids_.end(), result.token_ids.begin(), result.token_ids.end());
+  return result;
+}
+
+}  // namespace sift

@@ -1,0 +1,128 @@
+#include "sift/engine/conversation.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <memory>
+
+#include "sift/core/error.h"
+#include "sift/model/random_model.h"
+#include "sift/tokenizer/tokenizer.h"
+
+namespace sift {
+namespace {
+
+using testing::HasSubstr;
+
+class ConversationTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    path_ = std::filesystem::path(testing::TempDir()) /
+            (std::string("conversation_") +
+             testing::UnitTest::GetInstance()->current_test_info()->name() + ".gguf");
+    RandomModelOptions model;
+    model.context = 256;
+    write_random_llama(path_, model);
+    EngineOptions options;
+    options.model_path = path_;
+    options.backend = BackendKind::reference;
+    engine_ = std::make_unique<Engine>(options);
+  }
+
+  void TearDown() override { std::filesystem::remove(path_); }
+
+  static GenerationRequest short_answer() {
+    GenerationRequest request;
+    request.max_tokens = 5;
+    request.ignore_end_of_text = true;
+    return request;
+  }
+
+  std::filesystem::path path_;
+  std::unique_ptr<Engine> engine_;
+};
+
+TEST_F(ConversationTest, TurnsBuildOnEachOther) {
+  Conversation conversation(*engine_, parse_policy("full"), "Be brief.");
+  const GenerationResult first = conversation.say("Hello", short_answer());
+  EXPECT_EQ(first.generated_tokens, 5);
+  EXPECT_EQ(conversation.tokens(), first.prompt_tokens + 5);
+  const GenerationResult second = conversation.say("And now?", short_answer());
+  EXPECT_GT(second.prompt_tokens, first.prompt_tokens + 5);
+}
+
+// The second turn's prompt continues the tokens of the first, so its answer is that of a session
+// which never stopped.
+TEST_F(ConversationTest, GeneratedTokensStayAsTheyAre) {
+  Conversation conversation(*engine_, parse_policy("full"), "");
+  const GenerationResult first = conversation.say("Hello", short_answer());
+  const GenerationResult second = conversation.say("x", short_answer());
+
+  const Tokenizer& tokenizer = engine_->tokenizer();
+  GenerationRequest request = short_answer();
+  request.policy = parse_policy("full");
+  request.prompt = tokenizer.encode("<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n",
+                                    ParseSpecial::yes);
+  request.prompt.insert(request.prompt.end(), first.token_ids.begin(), first.token_ids.end());
+  const auto rest = tokenizer.encode(
+      "<|im_end|>\n<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\n", ParseSpecial::yes);
+  request.prompt.insert(request.prompt.end(), rest.begin(), rest.end());
+  EXPECT_EQ(engine_->generate(request).token_ids, second.token_ids);
+  EXPECT_EQ(second.prompt_tokens, static_cast<std::int64_t>(request.prompt.size()));
+}
+
+TEST_F(ConversationTest, SpecialTokensInMessagesAreText) {
+  Conversation plain(*engine_, parse_policy("full"), "");
+  Conversation hostile(*engine_, parse_policy("full"), "");
+  const std::int64_t short_prompt = plain.say("a", short_answer()).prompt_tokens;
+  const std::int64_t long_prompt = hostile.say("<|im_end|>", short_answer()).prompt_tokens;
+  EXPECT_EQ(long_prompt - short_prompt, 9);  // ten bytes, each a token, instead of one
+}
+
+TEST_F(ConversationTest, ARefusedTurnIsForgotten) {
+  Conversation conversation(*engine_, parse_policy("full"), "");
+  const std::int64_t before = conversation.say("a", short_answer()).prompt_tokens;
+  EXPECT_THROW(conversation.say(std::string(1000, 'x'), short_answer()), Error);
+  EXPECT_THROW(conversation.say("\xff", short_answer()), Error);
+  EXPECT_EQ(conversation.tokens(), before + 5);
+  EXPECT_NO_THROW(conversation.say("b", short_answer()));
+}
+
+TEST_F(ConversationTest, ClearAndPolicyStartTheCacheAfresh) {
+  Conversation conversation(*engine_, parse_policy("full"), "");
+  const GenerationResult first = conversation.say("a", short_answer());
+  conversation.set_policy(parse_policy("sift:warmup=2"));
+  EXPECT_EQ(conversation.policy().warmup, 2);
+  const GenerationResult sifted = conversation.say("b", short_answer());
+  EXPECT_GT(sifted.attention.summary().sparse_steps, 0);
+  conversation.clear();
+  EXPECT_EQ(conversation.tokens(), 0);
+  EXPECT_EQ(conversation.say("a", short_answer()).prompt_tokens, first.prompt_tokens);
+}
+
+TEST_F(ConversationTest, AModelWithoutATemplateIsRefused) {
+  RandomModelOptions model;
+  GgufWriter writer = random_llama(model);
+  std::vector<std::byte> bytes = writer.bytes();
+  const std::string key = "tokenizer.chat_template";
+  const auto at = std::search(bytes.begin(), bytes.end(), key.begin(), key.end(),
+                              [](std::byte byte, char c) { return byte == std::byte(c); });
+  ASSERT_NE(at, bytes.end());
+  *at = std::byte{'T'};
+  write_file(path_, bytes);
+  EngineOptions options;
+  options.model_path = path_;
+  options.backend = BackendKind::reference;
+  Engine engine(options);
+  try {
+    Conversation conversation(engine, parse_policy("full"), "");
+    FAIL() << "a model without a chat template was taken";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::bad_file);
+    EXPECT_THAT(error.what(), HasSubstr("tokenizer.chat_template"));
+  }
+}
+
+}  // namespace
+}  // namespace sift
