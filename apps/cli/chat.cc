@@ -23,6 +23,12 @@ constexpr std::string_view kHelp =
     "/help           these lines\n"
     "/quit           end; so does Ctrl-D. Ctrl-C ends an answer\n";
 
+/// Says what was asked for, whatever the log level, beside the answers on standard output.
+template <class... Arguments>
+void tell(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
+  write_log(LogLevel::error, fmt::format(format, std::forward<Arguments>(arguments)...));
+}
+
 struct ChatCommand {
   ModelOptions model;
   GenerationOptions generation;
@@ -54,7 +60,7 @@ class Chat {
       } catch (const Error& error) {
         // A message that cannot be taken ends nothing where a person can send another.
         if (error.kind() != ErrorKind::invalid_argument || !lines_.interactive()) throw;
-        log_info("sift: {}", error.what());
+        tell("sift: {}", error.what());
       }
     }
     if (lines_.interactive()) print_text("\n");
@@ -70,7 +76,7 @@ class Chat {
     if (word == "/stats") return show_statistics();
     if (word == "/clear") return clear();
     if (word == "/policy") return change_policy(rest);
-    if (word == "/help") return log_info("{}", kHelp);
+    if (word == "/help") return tell("{}", kHelp);
     throw Error(
         ErrorKind::invalid_argument,
         fmt::format("unknown command {}, expected /stats, /clear, /policy, /help or /quit", word));
@@ -92,13 +98,13 @@ class Chat {
   }
 
   void show_statistics() const {
-    if (!last_) return log_info("Nothing has been answered yet.");
+    if (!last_) return tell("Nothing has been answered yet.");
     const AttentionStatistics s = last_->attention.summary();
-    log_info("last answer: {} tokens after a prompt of {}, {:.1f} tokens/s, first after {:.2f} s",
-             last_->generated_tokens, last_->prompt_tokens, generated_tokens_per_second(*last_),
-             last_->prefill_seconds);
-    log_info("context: {} of {} tokens", conversation_.tokens(), engine_.context());
-    log_info(
+    tell("last answer: {} tokens after a prompt of {}, {:.1f} tokens/s, first after {:.2f} s",
+         last_->generated_tokens, last_->prompt_tokens, generated_tokens_per_second(*last_),
+         last_->prefill_seconds);
+    tell("context: {} of {} tokens", conversation_.tokens(), engine_.context());
+    tell(
         "{} since the cache was started: realised sparsity {}, union density {}, kept mass {}, "
         "V bytes read {} of {}, {} sparse and {} dense steps",
         conversation_.policy().name, percent(s.realised_sparsity), percent(s.union_density),
@@ -109,12 +115,12 @@ class Chat {
   void clear() {
     conversation_.clear();
     last_.reset();
-    log_info("Forgotten.");
+    tell("Forgotten.");
   }
 
   void change_policy(const std::string& text) {
     if (!text.empty()) conversation_.set_policy(parse_policy(text));
-    log_info("attention policy: {}", conversation_.policy().name);
+    tell("attention policy: {}", conversation_.policy().name);
   }
 
   Conversation conversation_;

@@ -68,12 +68,11 @@ class LineEditor::Terminal {
 
   std::optional<std::string> read(const std::string& prompt) {
     prompt_ = prompt;
+    clear_interrupt();
     int count = 0;
     const char* line = el_gets(editor_, &count);
     if (interrupted()) {
-      clear_interrupt();
-      el_set(editor_, EL_REFRESH);
-      std::puts("^C");
+      std::puts("");
       return "";
     }
     if (line == nullptr || count <= 0) return std::nullopt;
