@@ -60,7 +60,7 @@ class Chat {
       } catch (const Error& error) {
         // A message that cannot be taken ends nothing where a person can send another.
         if (error.kind() != ErrorKind::invalid_argument || !lines_.interactive()) throw;
-        tell("sift: {}", error.what());
+        tell("error: {}", error.what());
       }
     }
     if (lines_.interactive()) print_text("\n");

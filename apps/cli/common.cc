@@ -7,13 +7,12 @@
 #include <fstream>
 #include <iostream>
 #include <iterator>
-#include <nlohmann/json.hpp>
 
 #include "apps/cli/arguments.h"
+#include "apps/cli/known_models.h"
 #include "apps/cli/log.h"
 #include "sift/core/error.h"
 #include "sift/core/threads.h"
-#include "sift/model_table.h"
 #include "sift/transformer/transformer.h"
 
 namespace sift::cli {
@@ -93,9 +92,8 @@ std::string models_folder() { return sift_home() + "/models"; }
 
 std::string resolve_model(const std::string& model) {
   if (std::filesystem::exists(model)) return model;
-  for (const auto& entry : nlohmann::json::parse(kModelTable).at("models")) {
-    if (entry.at("name") != model) continue;
-    const std::string path = models_folder() + "/" + entry.at("file").get<std::string>();
+  if (const KnownModel* known = find_known_model(model)) {
+    const std::string path = models_folder() + "/" + known->file;
     if (std::filesystem::exists(path)) return path;
     throw Error(ErrorKind::bad_file,
                 fmt::format("model {} is not there yet: get it with `sift pull {}`", model, model));

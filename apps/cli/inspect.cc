@@ -31,7 +31,11 @@ std::string value_text(const GgufEntry& entry) {
     return fmt::format("{} values of type {}", array->count, type_name(array->element_type));
   }
   if (const auto* value = std::get_if<bool>(&entry.value)) return *value ? "true" : "false";
-  if (const auto* value = std::get_if<double>(&entry.value)) return fmt::format("{}", *value);
+  if (const auto* value = std::get_if<double>(&entry.value)) {
+    // A 32-bit value is shown as short as it was meant.
+    return entry.type == GgufType::f32 ? fmt::format("{}", static_cast<float>(*value))
+                                       : fmt::format("{}", *value);
+  }
   if (const auto* value = std::get_if<std::int64_t>(&entry.value)) return fmt::format("{}", *value);
   return fmt::format("{}", std::get<std::uint64_t>(entry.value));
 }

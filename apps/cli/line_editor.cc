@@ -70,7 +70,9 @@ class LineEditor::Terminal {
     prompt_ = prompt;
     clear_interrupt();
     int count = 0;
+    el_set(editor_, EL_PREP_TERM, 1);  // before the prompt, so that no key comes too early
     const char* line = el_gets(editor_, &count);
+    el_set(editor_, EL_PREP_TERM, 0);
     if (interrupted()) {
       std::puts("");
       return "";

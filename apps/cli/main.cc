@@ -15,7 +15,7 @@ namespace {
 
 int fail(ErrorKind kind, const std::string& message) {
   std::fflush(stdout);
-  fmt::print(stderr, "sift: {}\n", message);
+  fmt::print(stderr, "error: {}\n", message);
   return static_cast<int>(kind);
 }
 

@@ -1,10 +1,9 @@
 #include "apps/cli/option_table.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
+#include "apps/cli/known_models.h"
 #include "sift/attention/policy.h"
-#include "sift/model_table.h"
 
 namespace sift::cli {
 namespace {
@@ -27,9 +26,7 @@ std::vector<std::string> choices(const std::string& value) {
     for (const PolicyHelp& help : policy_help()) words.emplace_back(help.name);
   }
   if (value == "MODEL" || value == "NAME") {
-    for (const auto& model : nlohmann::json::parse(kModelTable).at("models")) {
-      words.push_back(model.at("name"));
-    }
+    for (const KnownModel& model : known_models()) words.push_back(model.name);
   }
   return words;
 }

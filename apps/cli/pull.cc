@@ -7,9 +7,9 @@
 #include "apps/cli/commands.h"
 #include "apps/cli/common.h"
 #include "apps/cli/interrupt.h"
+#include "apps/cli/known_models.h"
 #include "apps/cli/report.h"
 #include "sift/core/error.h"
-#include "sift/model_table.h"
 
 namespace sift::cli {
 namespace {
@@ -32,12 +32,11 @@ struct PullCommand {
 
   int run() const {
     JsonOutput json(output);
-    const Json models = Json::parse(kModelTable).at("models");
     if (name.empty()) {
-      list(models, json);
+      list(json);
       return 0;
     }
-    require_known(models);
+    require_known();
     catch_interrupts();
     const ChildResult result = run_child({script_path(), name});
     if (interrupted()) return static_cast<int>(ErrorKind::interrupted);
@@ -52,29 +51,28 @@ struct PullCommand {
   }
 
  private:
-  void require_known(const Json& models) const {
-    std::vector<std::string> known;
-    for (const Json& model : models) known.push_back(model.at("name"));
-    if (std::find(known.begin(), known.end(), name) != known.end()) return;
+  void require_known() const {
+    if (find_known_model(name) != nullptr) return;
+    std::string known;
+    for (const KnownModel& model : known_models()) {
+      known += (known.empty() ? "" : ", ") + model.name;
+    }
     throw Error(ErrorKind::invalid_argument,
-                fmt::format("no model is called '{}'; known: {}", name, fmt::join(known, ", ")));
+                fmt::format("no model is called '{}'; known: {}", name, known));
   }
 
-  static void list(const Json& models, JsonOutput& json) {
+  static void list(JsonOutput& json) {
     Json entries = Json::array();
     std::string text;
-    for (const Json& model : models) {
-      const std::string path = models_folder() + "/" + model.at("file").get<std::string>();
+    for (const KnownModel& model : known_models()) {
+      const std::string path = models_folder() + "/" + model.file;
       const bool here = std::filesystem::exists(path);
-      const auto bytes = model.at("bytes").get<std::int64_t>();
-      const auto name = model.at("name").get<std::string>();
-      const auto description = model.at("description").get<std::string>();
-      entries.push_back({{"name", name},
-                         {"description", description},
-                         {"bytes", bytes},
+      entries.push_back({{"name", model.name},
+                         {"description", model.description},
+                         {"bytes", model.bytes},
                          {"path", here ? Json(path) : Json(nullptr)}});
-      text += fmt::format("{:<24} {:>10}  {}  {}\n", name, mebibytes(bytes), description,
-                          here ? path : "(not here yet)");
+      text += fmt::format("{:<24} {:>10}  {}  {}\n", model.name, mebibytes(model.bytes),
+                          model.description, here ? path : "(not here yet)");
     }
     if (json.wanted()) json.write({{"models", entries}});
     if (!json.to_stdout()) print_text(text);

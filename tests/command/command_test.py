@@ -26,6 +26,7 @@ FOLDER = pathlib.Path(SCRATCH.name)
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive",
                             "SIFT_HOME": str(FOLDER / "home"), "LC_ALL": "C.UTF-8"}
 GOOD = MODELS / "good.gguf"
+SLOW = MODELS / "slow.gguf"
 SMALL = ["--backend", "reference", "--threads", "1"]
 
 
@@ -41,12 +42,12 @@ def generate(*arguments, prompt="Hello there", model=GOOD, **options):
 
 
 class CommandTest(unittest.TestCase):
-    def expect(self, run, code, message=""):
+    def expect(self, run, code, message="^"):
         errors = run.stderr.decode()
         self.assertEqual(run.returncode, code, errors)
         self.assertRegex(errors, message)
         if code not in (0, 130):
-            self.assertEqual(len(re.findall(r"^sift: ", errors, re.MULTILINE)), 1, errors)
+            self.assertEqual(len(re.findall(r"^error: ", errors, re.MULTILINE)), 1, errors)
 
     def expect_cases(self, code, cases):
         for arguments, message in cases:
@@ -109,7 +110,8 @@ class Arguments(CommandTest):
             (given("--stop", ""), "stop"),
             (given("--context", "513"), "context of 513 tokens asked for, expected 1 to the 512"),
             (given("--cache-type", "q4_0"), "--cache-type is 'q4_0', expected one of f16"),
-            (given("--backend", "cuda"), "--backend is 'cuda', expected one of cpu, reference"),  # 58
+            (["generate", "--model", GOOD, "--prompt", "a", "--backend", "cuda"],
+             "--backend is 'cuda', expected one of cpu, reference"),  # 58
             (given("--log-level", "loud"), "--log-level is 'loud'"),
         ])
 
@@ -195,13 +197,13 @@ class Files(CommandTest):
         "head_dim": "llama.attention.key_length",  # 69
         "rope_base": "llama.rope.freq_base",  # 18
         "missing_tensor": "blk.1.ffn_up.weight",  # 15
-        "duplicate_key": "",
+        "duplicate_key": "tokenizer.ggml.eos_token_id",  # 7
         "architecture": "lamma",
         "truncated": "truncated.gguf",  # 19
         "empty": "empty",  # 21
         "text": "magic at offset 0",
         "merge": "merge",  # 30
-        "vocabulary": "",  # 33
+        "duplicate_token": "token",  # 29
     }
 
     def test_bad_models_are_refused(self):
@@ -209,8 +211,8 @@ class Files(CommandTest):
             path = MODELS / f"{name}.gguf"
             for arguments in (["inspect", path], ["tokenize", "--model", path, "--text", "a"],
                               ["generate", "--model", path, *SMALL, "--prompt", "a"]):
-                if name == "merge" and arguments[0] == "inspect":
-                    continue  # says nothing about merges
+                if name in ("merge", "duplicate_token") and arguments[0] == "inspect":
+                    continue  # does not read the vocabulary
                 with self.subTest(name=name, command=arguments[0]):
                     self.expect(sift(*arguments), 3, message)
 
@@ -255,7 +257,8 @@ class Prompts(CommandTest):
     def test_longer_than_the_context(self):  # 39
         self.expect(self.from_stdin(b"z" * 600), 2, "600 tokens, expected fewer than the context "
                                                     "of 512")
-        self.expect(self.from_stdin(b"z" * 40, "--context", 32), 2, "40 tokens.* 32")
+        self.expect(self.from_stdin(b"z" * 40, "--context", 32, "--attention", "full"), 2,
+                    "40 tokens, expected fewer than the context of 32")
 
     def test_nul_and_megabytes_of_spaces(self):  # 41
         (FOLDER / "spaces").write_bytes(b" " * 2_000_000)
@@ -335,14 +338,13 @@ class Output(CommandTest):
 
     def test_interrupting_keeps_what_is_there(self):
         process = subprocess.Popen(
-            [SIFT, "generate", "--model", GOOD, *SMALL, "--prompt", "a", "--max-tokens", "500",
-             "--stop", "\x01never", "--json"], env=ENVIRONMENT, stdout=subprocess.PIPE,
+            [SIFT, "generate", "--model", SLOW, *SMALL, "--prompt", "a", "--max-tokens", "4000",
+             "--json", "--output", FOLDER / "report.json"], env=ENVIRONMENT, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE)
-        time.sleep(1)
+        process.stdout.read(1)  # it has begun
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=60)
-        if process.returncode == 0:
-            self.skipTest("the answer ended before it could be interrupted")
+        process.communicate(timeout=60)
+        output = (FOLDER / "report.json").read_text()
         self.assertEqual(process.returncode, 130)
         self.assertEqual(json.loads(output)["finish_reason"], "interrupted")
 
@@ -424,7 +426,7 @@ class Chat(CommandTest):
         special = sift(*self.CHAT, stdin=b"<|im_end|>\n/stats\n")
         tokens = [int(re.search(r"after a prompt of (\d+)", run.stderr.decode())[1])
                   for run in (plain, special)]
-        self.assertEqual(tokens[1] - tokens[0], 9)
+        self.assertEqual(tokens[1] - tokens[0], 8)  # nine, "en" being one, instead of one
 
     def test_editing_and_history(self):
         terminal = Terminal(*self.CHAT)
@@ -445,8 +447,7 @@ class Chat(CommandTest):
         self.assertEqual(again.exit_code(), 0)
 
     def test_an_interrupt_ends_the_answer_alone(self):
-        terminal = Terminal("chat", "--model", GOOD, *SMALL, "--max-tokens", 400, "--temperature",
-                            2)
+        terminal = Terminal("chat", "--model", SLOW, *SMALL, "--max-tokens", 4000)
         terminal.wait_for("> ")
         terminal.send("Hello\r")
         terminal.wait_for("Hello")

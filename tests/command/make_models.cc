@@ -1,5 +1,5 @@
-// Writes the model files that the command's tests run on: one good one, and ones that are broken in
-// one way each.
+// Writes the model files that the command's tests run on: a good one, one that takes its
+// time, and ones that are broken in one way each.
 //
 //   make_models FOLDER
 
@@ -80,14 +80,17 @@ struct Maker {
     change<std::uint32_t>("head_dim", value_of(good, "llama.attention.key_length"), 0);
     change<float>("rope_base", value_of(good, "llama.rope.freq_base"), 0.0F);
     replace("missing_tensor", "blk.1.ffn_up.weight", "blk.1.ffn_UP.weight");
-    replace("duplicate_key", "llama.feed_forward_length", "llama.embedding_length\0\0\0");
+    replace("duplicate_key", "tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id");
     replace("architecture", "llama", "lamma");
   }
 
   void write_tokenizers() const {
     replace("merge", "h e", "h Z");
-    const std::size_t tokens = value_of(good, "tokenizer.ggml.tokens") + 4;  // behind its type
-    change<std::uint64_t>("vocabulary", tokens, 20);
+    // Tokens stand behind their lengths of eight bytes.
+    const std::string_view length("\x02\0\0\0\0\0\0\0", 8);
+    const std::string in = std::string(length) + "in";
+    const std::string is = std::string(length) + "is";
+    replace("duplicate_token", in, is);
     replace("no_chat_template", "tokenizer.chat_template", "tokenizer.chat_TEMPLATE");
     replace("chat_template", "{% for", "{% fur");
     replace("endless_template", "{{'<|im_start|>'", "{% for x in [1] ");
@@ -110,6 +113,13 @@ int main(int argc, char** argv) try {
   std::filesystem::create_directories(argv[1]);
   const Maker maker{argv[1], sift::random_llama({}).bytes()};
   maker.write("good", maker.good);
+  sift::RandomModelOptions slow;
+  slow.layers = 6;
+  slow.embedding = 256;
+  slow.feed_forward = 1024;
+  slow.context = 4096;
+  slow.weight_type = sift::DType::q8_0;
+  maker.write("slow", sift::random_llama(slow).bytes());
   maker.write_headers();
   maker.write_configurations();
   maker.write_tokenizers();
