@@ -227,6 +227,9 @@ TEST_P(LinearTest, PromptMatchesDoublePrecision) {
   for (const std::int64_t outputs : {1, 16, 33, 64, 150}) {
     for (const std::int64_t inputs : columns()) check_product(outputs, inputs, Path::prompt);
   }
+  if (type() != DType::q4_1 && type() != DType::f32) return;
+  check_product(4500, 64, Path::prompt);  // more than one panel
+  check_product(1500, 1536, Path::prompt);
 }
 
 TEST_P(LinearTest, RowsAndThreadsDoNotChangeBits) {
