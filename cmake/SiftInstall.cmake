@@ -1,5 +1,5 @@
 # The installable package: find_package(sift) gives the target sift::sift. Headers are installed
-# beside their rooms, but for those of the kernels' backends and of tests.
+# beside their rooms, but for those of the kernels' backends, of a room's inside, and of tests.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
@@ -9,8 +9,7 @@ install(DIRECTORY "${PROJECT_SOURCE_DIR}/sift" DESTINATION "${CMAKE_INSTALL_INCL
         FILES_MATCHING PATTERN "*.h"
         PATTERN "kernels/cpu" EXCLUDE
         PATTERN "kernels/reference" EXCLUDE
-        PATTERN "*_test*" EXCLUDE
-        PATTERN "random_model.h" EXCLUDE)
+        REGEX "/(gguf_cursor|gguf_writer|random_model|tiny_vocabulary)\\.h$" EXCLUDE)
 
 set(SIFT_PACKAGE_DIR "${CMAKE_INSTALL_LIBDIR}/cmake/sift")
 install(EXPORT siftTargets NAMESPACE sift:: DESTINATION "${SIFT_PACKAGE_DIR}")
@@ -22,7 +21,3 @@ install(FILES "${PROJECT_BINARY_DIR}/siftConfig.cmake"
               "${PROJECT_BINARY_DIR}/siftConfigVersion.cmake"
         DESTINATION "${SIFT_PACKAGE_DIR}")
 install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" DESTINATION "${CMAKE_INSTALL_DOCDIR}")
-
-if(TARGET sift_cli)
-  install(TARGETS sift_cli DESTINATION "${CMAKE_INSTALL_BINDIR}")
-endif()

@@ -54,6 +54,7 @@ class Golden : public testing::TestWithParam<Setting> {
   void SetUp() override {
     SIFT_REQUIRE_MODEL();
     SIFT_REQUIRE_DATA();
+    prompts_ = golden_prompts();
     EngineOptions options;
     options.model_path = test::model_path();
     options.backend = GetParam().backend;
@@ -62,11 +63,12 @@ class Golden : public testing::TestWithParam<Setting> {
     engine_ = std::make_unique<Engine>(options);
   }
 
+  nlohmann::json prompts_;
   std::unique_ptr<Engine> engine_;
 };
 
 TEST_P(Golden, TokenIdsAreEqual) {
-  for (const auto& [name, prompt] : golden_prompts().items()) {
+  for (const auto& [name, prompt] : prompts_.items()) {
     const auto ids =
         engine_->tokenizer().encode(prompt.at("text").get<std::string>(), ParseSpecial::yes);
     EXPECT_EQ(ids, prompt.at("token_ids").get<std::vector<std::int32_t>>()) << name;
@@ -75,7 +77,7 @@ TEST_P(Golden, TokenIdsAreEqual) {
 
 TEST_P(Golden, LastLogitsAreClose) {
   const double tolerance = GetParam().tolerance;
-  for (const auto& [name, prompt] : golden_prompts().items()) {
+  for (const auto& [name, prompt] : prompts_.items()) {
     const auto logits = last_logits(*engine_, prompt.at("token_ids"));
     double worst = 0;
     for (const auto& entry : prompt.at("last_logits_top10")) {
@@ -95,7 +97,7 @@ TEST_P(Golden, GreedyTextIsEqualWhereTheMarginAllows) {
   if (GetParam().backend == BackendKind::reference) {
     GTEST_SKIP() << "step by step, the reference backend is too slow on a real model";
   }
-  for (const auto& [name, prompt] : golden_prompts().items()) {
+  for (const auto& [name, prompt] : prompts_.items()) {
     GenerationRequest request;
     request.prompt = prompt.at("token_ids").get<std::vector<std::int32_t>>();
     request.policy = parse_policy("full");
@@ -111,17 +113,16 @@ TEST_P(Golden, GreedyTextIsEqualWhereTheMarginAllows) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, Golden,
-                         testing::Values(Setting{BackendKind::reference, Compute::f32, DType::f32,
-                                                 0.002},
-                                         Setting{BackendKind::cpu, Compute::f32, DType::f32, 0.03},
-                                         Setting{BackendKind::cpu, Compute::f32, DType::f16, 0.03}),
-                         [](const auto& info) {
-                           const std::string backend =
-                               info.param.backend == BackendKind::reference ? "Reference" : "Cpu";
-                           return backend +
-                                  (info.param.cache_type == DType::f32 ? "F32Cache" : "F16Cache");
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Backends, Golden,
+    testing::Values(Setting{BackendKind::reference, Compute::f32, DType::f32, 0.002},
+                    Setting{BackendKind::cpu, Compute::f32, DType::f32, 0.03},
+                    Setting{BackendKind::cpu, Compute::f32, DType::f16, 0.03}),
+    [](const auto& setting) {
+      const std::string backend =
+          setting.param.backend == BackendKind::reference ? "Reference" : "Cpu";
+      return backend + (setting.param.cache_type == DType::f32 ? "F32Cache" : "F16Cache");
+    });
 
 }  // namespace
 }  // namespace sift

@@ -57,13 +57,16 @@ struct HeadFacts {
 /// rows in order.
 class AttentionState {
  public:
+  /// Throws Error (invalid_argument) for a size that is not positive, or heads that do not divide
+  /// evenly into groups.
   AttentionState(const Policy& policy, const AttentionShape& shape);
 
   const Policy& policy() const { return policy_; }
   const AttentionShape& shape() const { return shape_; }
 
-  /// Fixes the prompt's length before its first row runs: rows up to it are prompt rows.
-  /// `calibrate=prefill` with fewer than 64 prompt tokens becomes `decode`; notice() says so.
+  /// Fixes the prompt's length, before the first row runs; without the call it is 0. Only rows of
+  /// this prompt calibrate: prompt rows of later turns run dense. `calibrate=prefill` with fewer
+  /// than 64 prompt tokens becomes `decode`; notice() says so.
   void begin_prompt(std::int64_t prompt_tokens);
 
   /// A sentence about what runs otherwise than asked, empty if nothing does.
@@ -85,7 +88,7 @@ class AttentionState {
   void observe_group(int layer, int kv_head, const RowIdentity& row, std::int64_t union_rows,
                      std::int64_t union_eligible);
   /// Takes a generated row that ran dense (dense or record mode, or by the gate), for a whole
-  /// layer.
+  /// layer: nothing pruned, all mass kept, all V rows read.
   void observe_dense(int layer, const RowIdentity& row);
 
   /// Keys of a row with `visible` keys that are kept or dropped by their score.
@@ -119,7 +122,8 @@ class AttentionState {
 
   Policy policy_;
   AttentionShape shape_;
-  Calibrate calibrate_;  ///< the policy's, or decode where the prompt is too short
+  std::int64_t prompt_tokens_ = 0;
+  Calibrate calibrate_ = Calibrate::decode;  ///< the policy's, or decode for too short a prompt
   std::string notice_;
   std::vector<HeadState> heads_;           ///< [layers, heads]
   std::vector<double> value_sums_;         ///< [layers, kv_heads, head_dim]
@@ -128,7 +132,7 @@ class AttentionState {
 };
 
 /// Whether a prompt row with `visible` keys is one that `calibrate=prefill` records: its count is
-/// round(16 · 64^(j / (warmup − 1))) for some j ≥ 0.
+/// round(16 · 64^(j / (warmup − 1))) for some j ≥ 0. REQUIRES: warmup ≥ 2.
 bool is_prefill_record(std::int64_t visible, std::int64_t warmup);
 
 /// Prompts shorter than this cannot calibrate.

@@ -61,12 +61,18 @@ struct Policy {
   std::int64_t dense_rows = 0;  ///< rows whose visible count is at most this run dense
   Gate gate = Gate::off;
   EmptyRow empty = EmptyRow::zero;
+
+  bool operator==(const Policy&) const = default;
 };
 
 /// Reads a policy string: a name, then options: `full`, `sift`, `sift:tau=0.875,warmup=64`,
 /// `sift:paper,warmup=512` (a preset, then changes to it). Throws Error (invalid_argument) that
 /// names the offending word, its range, and what is known.
 Policy parse_policy(std::string_view text);
+
+/// The canonical string of a policy's choices, whatever its `name` says: the shortest of those
+/// that start from a preset and list what differs, in the order of policy_option_help().
+std::string policy_name(const Policy& policy);
 
 /// What help and completion show: one entry per policy and per option.
 struct PolicyHelp {

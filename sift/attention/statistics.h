@@ -56,7 +56,7 @@ struct AttentionTotals {
   std::int64_t ill_determined = 0;
   bool dense_policy = true;  ///< the policy is `full`: there are no sparsities to report
 
-  /// REQUIRES: both come from the same policy and model.
+  /// REQUIRES: both come from the same policy and model, or one is empty.
   AttentionTotals& operator+=(const AttentionTotals& other);
   AttentionStatistics summary() const;
 };

@@ -29,8 +29,9 @@ struct CacheLayout {
 struct CacheView {
   CacheLayout layout;
   const std::int32_t* pages = nullptr;  ///< block table of the sequence
-  std::byte* keys = nullptr;            ///< this layer's [page, kv_head, kPageRows, head_dim]
+  std::byte* keys = nullptr;            ///< this layer's K of page 0 [kv_head, kPageRows, head_dim]
   std::byte* values = nullptr;          ///< the same for V
+  std::size_t page_stride = 0;          ///< bytes from one page's rows to the next page's
 
   /// First row of page number `block` of the sequence: kPageRows rows follow contiguously.
   std::byte* key_page(int kv_head, std::int64_t block) const {
@@ -49,8 +50,8 @@ struct CacheView {
  private:
   std::size_t page_offset(int kv_head, std::int64_t block) const {
     const auto page = static_cast<std::size_t>(pages[block]);
-    return (page * static_cast<std::size_t>(layout.kv_heads) + static_cast<std::size_t>(kv_head)) *
-           static_cast<std::size_t>(kPageRows) * layout.row_bytes();
+    return page * page_stride +
+           static_cast<std::size_t>(kv_head) * (kPageRows * layout.row_bytes());
   }
   std::size_t row_in_page(std::int64_t slot) const {
     return static_cast<std::size_t>(slot % kPageRows) * layout.row_bytes();
@@ -58,11 +59,14 @@ struct CacheView {
 };
 
 /// The pool of cache pages that sequences share. Address space is reserved for all pages at once;
-/// memory is taken as rows are written.
+/// memory is taken as rows are written: a page holds the rows of all layers, and the lowest free
+/// page is used first, so what is resident follows the most pages that were ever in use at once,
+/// rounded up once (not for every layer) to a huge page of 2 MiB.
 class KvCache {
  public:
   /// Room for `capacity_rows` tokens, rounded up to whole pages. Throws Error (invalid_argument)
-  /// for a type that caches cannot have, std::bad_alloc when the address space cannot be had.
+  /// for a type or sizes that caches cannot have, std::bad_alloc when the address space cannot be
+  /// had.
   KvCache(const CacheLayout& layout, std::int64_t capacity_rows);
   ~KvCache();
   KvCache(const KvCache&) = delete;
@@ -70,22 +74,28 @@ class KvCache {
 
   const CacheLayout& layout() const { return layout_; }
   std::int64_t page_count() const { return page_count_; }
-  std::int64_t free_pages() const { return static_cast<std::int64_t>(free_.size()); }
+  std::int64_t free_pages() const {
+    return page_count_ - fresh_ + static_cast<std::int64_t>(free_.size());
+  }
   /// Bytes of K and V of all layers that pages in use take.
   std::size_t bytes_in_use() const;
 
-  /// Takes a page. Throws Error (invalid_argument) with both numbers when none is free.
-  std::int32_t allocate_page();
+  /// Appends pages to `pages` until it holds `count`. Throws Error (invalid_argument) that names
+  /// the pages needed and available when there are too few, and then takes none.
+  void allocate_pages(std::int64_t count, std::vector<std::int32_t>& pages);
   void free_page(std::int32_t page);
   CacheView view(int layer, std::span<const std::int32_t> pages) const;
 
  private:
-  std::size_t page_bytes() const;
+  std::int32_t take_lowest_page();
+  std::size_t matrix_bytes() const;  ///< K (or V) of one page and layer
+  std::size_t page_bytes() const;    ///< K and V of all layers of one page
 
   CacheLayout layout_;
   std::int64_t page_count_ = 0;
-  std::vector<std::int32_t> free_;  ///< taken from the back, so low pages are used first
-  std::byte* data_ = nullptr;       ///< [layers, K or V, pages, kv_heads, kPageRows, head_dim]
+  std::int64_t fresh_ = 0;          ///< pages from here on were never used
+  std::vector<std::int32_t> free_;  ///< pages given back, a heap with the lowest on top
+  std::byte* data_ = nullptr;       ///< [pages, layers, K or V, kv_heads, kPageRows, head_dim]
   std::size_t reserved_bytes_ = 0;
 };
 
@@ -97,7 +107,7 @@ class Sequence {
   Sequence(const Sequence&) = delete;
   Sequence& operator=(const Sequence&) = delete;
 
-  /// Makes room for `rows` more rows. Throws as KvCache::allocate_page.
+  /// Makes room for `rows` more rows. Throws as KvCache::allocate_pages.
   void reserve(std::int64_t rows);
   /// Counts `rows` written rows as cached, `generated` of them after the prompt.
   void commit(std::int64_t rows, std::int64_t generated);

@@ -48,8 +48,8 @@ struct ScaleAndMin {
 /// are the top bits of the first eight bytes.
 ScaleAndMin scale_and_min(const std::uint8_t* packed, int j) {
   if (j < 4) return {packed[j] & 63, packed[j + 4] & 63};
-  return {(packed[j + 4] & 15) | (packed[j - 4] >> 6) << 4,
-          (packed[j + 4] >> 4) | (packed[j] >> 6) << 4};
+  return {(packed[j + 4] & 15) | (packed[j - 4] >> 6) << 4, (packed[j + 4] >> 4) | (packed[j] >> 6)
+                                                                                       << 4};
 }
 
 /// Nibble `i` of a 256-value block: each run of 32 bytes holds 64 values, low halves first.

@@ -83,7 +83,7 @@ std::string_view name(FinishReason reason) {
 
 Engine::Engine(const EngineOptions& options)
     : options_(options), model_(std::make_unique<Model>(options.model_path)) {
-  tokenizer_ = std::make_unique<Tokenizer>(tokenizer_from_gguf(model_->gguf()));
+  tokenizer_ = std::make_unique<Tokenizer>(tokenizer_from_gguf(model_->metadata()));
   tokenizer_->require_embedding_rows(model_->shape().vocabulary);
   options_.context = choose_context(options.context, model_->config().context_length);
   transformer_ = std::make_unique<Transformer>(

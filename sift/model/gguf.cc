@@ -59,8 +59,9 @@ std::uint64_t read_count(GgufCursor& cursor, std::string_view field) {
 void check_room(const GgufCursor& cursor, std::string_view field, std::uint64_t count,
                 std::uint64_t bytes_each) {
   if (count > cursor.remaining() / bytes_each) {
-    cursor.fail(field, fmt::format("{} of them need at least {} bytes each, but the file ends after {}",
-                                   count, bytes_each, cursor.remaining()));
+    cursor.fail(field,
+                fmt::format("{} of them need at least {} bytes each, but the file ends after {}",
+                            count, bytes_each, cursor.remaining()));
   }
 }
 
@@ -68,7 +69,8 @@ std::string_view read_name(GgufCursor& cursor, std::string_view field) {
   GgufCursor ahead = cursor;
   const std::string_view name = ahead.read_string(field);
   if (name.empty() || name.size() > kMaxNameBytes) {
-    cursor.fail(field, fmt::format("a name of {} bytes, expected 1 to {}", name.size(), kMaxNameBytes));
+    cursor.fail(field,
+                fmt::format("a name of {} bytes, expected 1 to {}", name.size(), kMaxNameBytes));
   }
   cursor = ahead;
   return name;
@@ -176,7 +178,8 @@ void read_shape(GgufCursor& cursor, const std::string& field, GgufTensor& tensor
   for (int i = 0; i < tensor.dimensions; ++i) {
     const GgufCursor before = cursor;
     const auto extent = cursor.read<std::int64_t>(field);
-    if (extent < 1) before.fail(field, fmt::format("dimension {} is {}, expected 1 or more", i, extent));
+    if (extent < 1)
+      before.fail(field, fmt::format("dimension {} is {}, expected 1 or more", i, extent));
     if (__builtin_mul_overflow(values, extent, &values)) {
       before.fail(field, "the product of the dimensions overflows");
     }
@@ -189,7 +192,8 @@ void read_data_type(GgufCursor& cursor, const std::string& field, GgufTensor& te
   const auto number = cursor.read<std::uint32_t>(field);
   const std::optional<DType> type = dtype_from_ggml(number);
   if (!type) {
-    start.fail(field, fmt::format("its element type {} is not one that can be read", ggml_name(number)));
+    start.fail(field,
+               fmt::format("its element type {} is not one that can be read", ggml_name(number)));
   }
   tensor.type = *type;
   const DTypeTraits& format = traits(tensor.type);
@@ -198,7 +202,8 @@ void read_data_type(GgufCursor& cursor, const std::string& field, GgufTensor& te
                                   tensor.shape[0], format.name, format.block_values));
   }
   std::uint64_t bytes = static_cast<std::uint64_t>(tensor.shape[0] / format.block_values);
-  bool overflow = __builtin_mul_overflow(bytes, static_cast<std::uint64_t>(format.block_bytes), &bytes);
+  bool overflow =
+      __builtin_mul_overflow(bytes, static_cast<std::uint64_t>(format.block_bytes), &bytes);
   for (int i = 1; i < tensor.dimensions; ++i) {
     overflow |= __builtin_mul_overflow(
         bytes, static_cast<std::uint64_t>(tensor.shape[static_cast<std::size_t>(i)]), &bytes);
@@ -208,20 +213,41 @@ void read_data_type(GgufCursor& cursor, const std::string& field, GgufTensor& te
 }
 
 /// The offset is still relative to the tensor data.
-GgufTensor read_tensor(GgufCursor& cursor, std::uint64_t alignment) {
+GgufTensor read_tensor(GgufCursor& cursor) {
   GgufTensor tensor;
   tensor.entry_offset = cursor.offset();
   tensor.name = read_name(cursor, "tensor name");
   const std::string field = fmt::format("tensor {}", printable(tensor.name));
   read_shape(cursor, field, tensor);
   read_data_type(cursor, field, tensor);
-  const GgufCursor before = cursor;
   tensor.offset = cursor.read<std::uint64_t>(field);
-  if (tensor.offset % alignment != 0) {
-    before.fail(field, fmt::format("its data offset {} is no multiple of the alignment {}",
-                                   tensor.offset, alignment));
-  }
   return tensor;
+}
+
+struct Preamble {
+  std::uint32_t version;
+  std::uint64_t tensor_count;
+  std::uint64_t entry_count;
+};
+
+Preamble read_preamble(GgufCursor& cursor) {
+  read_magic(cursor);
+  Preamble preamble{};
+  preamble.version = read_version(cursor);
+  preamble.tensor_count = read_count(cursor, "tensor_count");
+  preamble.entry_count = read_count(cursor, "metadata_kv_count");
+  check_room(cursor, "metadata_kv_count", preamble.entry_count, kMinEntryBytes);
+  check_room(cursor, "tensor_count", preamble.tensor_count, kMinTensorBytes);
+  return preamble;
+}
+
+/// Bytes up to the end of the tensor directory.
+std::uint64_t header_bytes(std::span<const std::byte> file, std::string_view name) {
+  GgufCursor cursor(file, name);
+  const Preamble preamble = read_preamble(cursor);
+  for (std::uint64_t i = 0; i < preamble.entry_count; ++i) read_entry(cursor);
+  for (std::uint64_t i = 0; i < preamble.tensor_count; ++i) read_tensor(cursor);
+  return cursor.offset();
 }
 
 /// Indices of `items` in the order of their names, which must differ.
@@ -230,8 +256,8 @@ std::vector<std::uint32_t> name_order(const std::vector<Item>& items, Name name,
   std::vector<std::uint32_t> order(items.size());
   std::iota(order.begin(), order.end(), 0U);
   std::ranges::stable_sort(order, {}, [&](std::uint32_t i) { return name(items[i]); });
-  const auto found = std::ranges::adjacent_find(
-      order, {}, [&](std::uint32_t i) { return name(items[i]); });
+  const auto found =
+      std::ranges::adjacent_find(order, {}, [&](std::uint32_t i) { return name(items[i]); });
   if (found != order.end()) duplicate(items[*(found + 1)]);
   return order;
 }
@@ -239,8 +265,8 @@ std::vector<std::uint32_t> name_order(const std::vector<Item>& items, Name name,
 template <class Item, class Name>
 const Item* find_by_name(const std::vector<Item>& items, const std::vector<std::uint32_t>& order,
                          std::string_view wanted, Name name) {
-  const auto found = std::ranges::lower_bound(
-      order, wanted, {}, [&](std::uint32_t i) { return name(items[i]); });
+  const auto found =
+      std::ranges::lower_bound(order, wanted, {}, [&](std::uint32_t i) { return name(items[i]); });
   return found != order.end() && name(items[*found]) == wanted ? &items[*found] : nullptr;
 }
 
@@ -249,17 +275,16 @@ constexpr auto kName = [](const GgufTensor& tensor) { return tensor.name; };
 
 }  // namespace
 
-Gguf::Gguf(std::span<const std::byte> file, std::string name) : file_(file), name_(std::move(name)) {
-  GgufCursor cursor(file_, name_);
-  read_magic(cursor);
-  version_ = read_version(cursor);
-  const std::uint64_t tensor_count = read_count(cursor, "tensor_count");
-  const std::uint64_t entry_count = read_count(cursor, "metadata_kv_count");
-  check_room(cursor, "metadata_kv_count", entry_count, kMinEntryBytes);
-  check_room(cursor, "tensor_count", tensor_count, kMinTensorBytes);
-  read_metadata(cursor, entry_count);
+Gguf::Gguf(std::span<const std::byte> file, std::string name)
+    : file_(file), name_(std::move(name)) {
+  const std::span<const std::byte> header = file.first(header_bytes(file, name_));
+  header_.assign(header.begin(), header.end());
+  GgufCursor cursor(header_, name_);
+  const Preamble preamble = read_preamble(cursor);
+  version_ = preamble.version;
+  read_metadata(cursor, preamble.entry_count);
   read_alignment();
-  read_tensors(cursor, tensor_count);
+  read_tensors(cursor, preamble.tensor_count);
 }
 
 void Gguf::read_metadata(GgufCursor& cursor, std::uint64_t count) {
@@ -278,19 +303,18 @@ void Gguf::read_alignment() {
     fail(kAlignmentKey, fmt::format("is of type {}, expected u32", type_name(entry->type)));
   }
   alignment_ = std::get<std::uint64_t>(entry->value);
-  if (!std::has_single_bit(alignment_) || alignment_ < kMinAlignment || alignment_ > kMaxAlignment) {
+  if (!std::has_single_bit(alignment_) || alignment_ < kMinAlignment ||
+      alignment_ > kMaxAlignment) {
     fail(kAlignmentKey, fmt::format("is {}, expected a power of two from {} to {}", alignment_,
                                     kMinAlignment, kMaxAlignment));
   }
 }
 
 void Gguf::read_tensors(GgufCursor& cursor, std::uint64_t count) {
-  check_room(cursor, "tensor directory", count, kMinTensorBytes);
   tensors_.reserve(count);
-  for (std::uint64_t i = 0; i < count; ++i) tensors_.push_back(read_tensor(cursor, alignment_));
-  tensor_order_ = name_order(tensors_, kName, [this](const GgufTensor& tensor) {
-    fail(tensor, "the name occurs twice");
-  });
+  for (std::uint64_t i = 0; i < count; ++i) tensors_.push_back(read_tensor(cursor));
+  tensor_order_ = name_order(
+      tensors_, kName, [this](const GgufTensor& tensor) { fail(tensor, "the name occurs twice"); });
   const std::uint64_t data_start = (cursor.offset() + alignment_ - 1) / alignment_ * alignment_;
   place_tensors(data_start);
 }
@@ -299,6 +323,10 @@ void Gguf::read_tensors(GgufCursor& cursor, std::uint64_t count) {
 void Gguf::place_tensors(std::uint64_t data_start) {
   const std::uint64_t available = file_.size() < data_start ? 0 : file_.size() - data_start;
   for (GgufTensor& tensor : tensors_) {
+    if (tensor.offset % alignment_ != 0) {
+      fail(tensor, fmt::format("its data offset {} is no multiple of the alignment {}",
+                               tensor.offset, alignment_));
+    }
     if (tensor.offset > available || tensor.bytes > available - tensor.offset) {
       fail(tensor, fmt::format("its {} bytes of data at data offset {} pass the end of the file, "
                                "which has {} bytes of tensor data",
@@ -312,7 +340,8 @@ void Gguf::place_tensors(std::uint64_t data_start) {
   std::ranges::sort(order, {}, [](const GgufTensor* tensor) { return tensor->offset; });
   for (std::size_t i = 1; i < order.size(); ++i) {
     if (order[i - 1]->offset + order[i - 1]->bytes > order[i]->offset) {
-      fail(*order[i], fmt::format("its data overlaps that of tensor {}", printable(order[i - 1]->name)));
+      fail(*order[i],
+           fmt::format("its data overlaps that of tensor {}", printable(order[i - 1]->name)));
     }
   }
 }

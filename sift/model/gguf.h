@@ -36,7 +36,7 @@ enum class GgufType : std::uint32_t {
 
 std::string_view type_name(GgufType type);
 
-/// The strings of an array, read straight from the file: iterate, or copy into a vector.
+/// The strings of an array, read straight from the header: iterate, or copy into a vector.
 class GgufStrings {
  public:
   class Iterator {
@@ -66,7 +66,7 @@ class GgufStrings {
   std::span<const std::byte> data_;
 };
 
-/// An array that stays in the file. Its elements have been checked to lie inside it.
+/// An array, as it is stored. Its elements have been checked to lie inside `data`.
 struct GgufArray {
   GgufType element_type = GgufType::u8;
   std::uint64_t count = 0;
@@ -99,16 +99,21 @@ struct GgufTensor {
 };
 
 /// The header of a GGUF file (version 2 or 3, little-endian): typed metadata and the tensor
-/// directory. Everything in it has been validated against the file's size; names, strings and
-/// arrays are views into the file, so no claim of the file makes this allocate much.
-/// Source: the GGUF specification (ggml, docs/gguf.md).
+/// directory. Everything in it has been validated against the file's size. Names, strings and
+/// arrays are views into one copy of the header's bytes: no claim of the file makes this allocate
+/// much, and nothing that happens to the file later can reach them. Source: the GGUF specification
+/// (ggml, docs/gguf.md).
 class Gguf {
  public:
   static constexpr std::uint64_t kMaxEntries = 65536;  ///< of metadata, and of tensors
 
-  /// `file` must outlive this; `name` is what messages call it. Throws Error{bad_file} that names
+  /// `file` must outlive data(); `name` is what messages call it. Throws Error{bad_file} that names
   /// the file, the field and its offset.
   Gguf(std::span<const std::byte> file, std::string name);
+
+  // Moving keeps the views valid, copying would not.
+  Gguf(Gguf&&) = default;
+  Gguf& operator=(Gguf&&) = default;
 
   std::uint32_t version() const { return version_; }
   std::uint64_t alignment() const { return alignment_; }
@@ -149,6 +154,7 @@ class Gguf {
   void place_tensors(std::uint64_t data_start);
 
   std::span<const std::byte> file_;
+  std::vector<std::byte> header_;
   std::string name_;
   std::uint32_t version_ = 0;
   std::uint64_t alignment_ = 32;

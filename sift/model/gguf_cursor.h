@@ -16,7 +16,8 @@ namespace sift {
 /// Throws Error{bad_file}: "FILE: FIELD at offset N: WHAT".
 [[noreturn]] inline void fail_at(std::string_view file, std::string_view field,
                                  std::uint64_t offset, std::string_view what) {
-  throw Error(ErrorKind::bad_file, fmt::format("{}: {} at offset {}: {}", file, field, offset, what));
+  throw Error(ErrorKind::bad_file,
+              fmt::format("{}: {} at offset {}: {}", file, field, offset, what));
 }
 
 /// Reads little-endian values one after another; every read is checked against the end of the file.

@@ -102,7 +102,7 @@ TEST(Sampler, RefusesOptionsOutOfRange) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const auto refused = [](SamplingOptions options) { EXPECT_THROW(Sampler(options, 0), Error); };
   SamplingOptions options;
-  for (const double value : {-1.0, nan, 1e400}) {
+  for (const double value : {-1.0, nan, std::numeric_limits<double>::infinity()}) {
     options = {};
     options.temperature = value;
     refused(options);

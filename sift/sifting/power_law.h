@@ -32,13 +32,15 @@ struct LogLogFit {
   double sum_yy = 0;  ///< beyond the five sums of the fit: gives its residual and R²
   double first_x = 0;
   double first_y = 0;
+  double refused = 0;  ///< records of NaN or +∞, which the sums leave out
 
   /// Takes one record: the quantile's logarithm over `keys` visible keys (≥ 1). A θ of zero is
-  /// clamped to the smallest normal float. A non-finite record makes the fit degenerate.
+  /// clamped to the smallest normal float. A record of NaN or +∞ makes the fit degenerate.
   void add(std::int64_t keys, double ln_theta);
 
-  /// The power law of all records so far. With no finite record it is θ = 1 everywhere (ln α = 0,
-  /// β = 0), degenerate.
+  /// The power law of all records so far. It is degenerate, with β = 0 and ln α the mean of ln θ,
+  /// when fewer than two distinct S were recorded, when all θ are equal, and when a record was
+  /// refused. With no finite record it is θ = 1 everywhere (ln α = 0), degenerate.
   PowerLaw solve(FitKind kind) const;
 
   /// R² in log space of the least-squares line over the recorded points; NaN when degenerate.

@@ -20,14 +20,19 @@ constexpr std::int64_t kParallelRows = 4;
 class CpuBackend final : public Backend {
  public:
   CpuBackend(ModelShape shape, const BackendOptions& options)
-      : shape_(std::move(shape)), options_(options) {}
+      : shape_(std::move(shape)),
+        options_(options),
+        linear_workspace_(options.threads),
+        rows_workspace_(options.threads) {}
 
   std::string name() const override { return "cpu"; }
-  std::string compute() const override { return cpu::describe(options_.compute); }
+  std::string compute() const override {
+    return cpu::describe(options_.compute, linear_workspace_.instruction_set());
+  }
 
   bool prepare(Weight& weight) override {
     omp_set_num_threads(options_.threads);
-    weight.packed = cpu::pack(weight.source, options_.compute);
+    weight.packed = cpu::pack(weight.source, options_.compute, linear_workspace_);
     return true;
   }
 
@@ -64,7 +69,7 @@ class CpuBackend final : public Backend {
     }
     for (const Segment& segment : batch.segments) {
       const std::int64_t offset = segment.row_begin * key_width();
-      CacheView cache = segment.sequence->view(layer);
+      const CacheView cache = segment.sequence->view(layer);
       cpu::append_rows(cache, segment.sequence->attention(), layer, segment.sequence->length(),
                        segment.row_count, key_.data() + offset, value_.data() + offset);
     }

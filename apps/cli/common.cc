@@ -1,0 +1,121 @@
+#include "apps/cli/common.h"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "apps/cli/arguments.h"
+#include "apps/cli/log.h"
+#include "sift/core/error.h"
+#include "sift/core/threads.h"
+#include "sift/model_table.h"
+#include "sift/transformer/transformer.h"
+
+namespace sift::cli {
+
+void ModelOptions::add_to(CLI::App& app) {
+  app.add_option("--model", model, "GGUF file, or the name of a model that `sift pull` got")
+      ->capture_default_str();
+  add_integer(app, "--threads", threads, 0, 4096,
+              "threads; 0: one per core that this process may use")
+      ->default_str("0");
+  app.add_option("--affinity", affinity, "processors that threads are tied to, as in 0,2-5")
+      ->type_name("LIST");
+  add_choice<BackendKind>(app, "--backend", backend,
+                          {{"cpu", BackendKind::cpu}, {"reference", BackendKind::reference}},
+                          "kernels that compute; reference is slow and exact");
+  add_choice<Compute>(
+      app, "--compute", compute,
+      {{"f32", Compute::f32}, {"bf16", Compute::bf16}, {"q8", Compute::q8}},
+      "how activations meet weights: as floats, rounded to bfloat16, or quantised to 8 bits");
+  add_choice<DType>(
+      app, "--cache-type", cache_type,
+      {{"f16", DType::f16}, {"bf16", DType::bf16}, {"f32", DType::f32}, {"q8_0", DType::q8_0}},
+      "element type of the key-value cache");
+}
+
+void OutputOptions::add_to(CLI::App& app) {
+  app.add_flag("--json", json, "print one JSON object, and everything else on standard error");
+  app.add_option("--output", output, "file that the JSON object goes to instead")
+      ->type_name("FILE");
+}
+
+void add_log_level(CLI::App& app) {
+  add_choice<LogLevel>(app, "--log-level", log_level(),
+                       {{"error", LogLevel::error},
+                        {"warning", LogLevel::warning},
+                        {"info", LogLevel::info},
+                        {"debug", LogLevel::debug}},
+                       "what is said on standard error");
+}
+
+CLI::Option* add_attention(CLI::App& app, std::string& policy) {
+  return app.add_option("--attention", policy, "attention policy: see `sift policies`")
+      ->type_name("POLICY")
+      ->capture_default_str();
+}
+
+std::string models_folder() {
+  if (const char* home = std::getenv("SIFT_HOME"); home != nullptr && *home != '\0') {
+    return std::string(home) + "/models";
+  }
+  const char* home = std::getenv("HOME");
+  return std::string(home == nullptr ? "" : home) + "/.cache/sift/models";
+}
+
+std::string resolve_model(const std::string& model) {
+  if (std::filesystem::exists(model)) return model;
+  for (const auto& entry : nlohmann::json::parse(kModelTable).at("models")) {
+    if (entry.at("name") != model) continue;
+    const std::string path = models_folder() + "/" + entry.at("file").get<std::string>();
+    if (std::filesystem::exists(path)) return path;
+    throw Error(ErrorKind::bad_file,
+                fmt::format("model {} is not there yet: get it with `sift pull {}`", model, model));
+  }
+  throw Error(
+      ErrorKind::bad_file,
+      fmt::format("no model file at {}, and no model of that name is known to `sift pull`", model));
+}
+
+int resolve_threads(const ModelOptions& options) {
+  return options.threads == 0 ? default_thread_count() : static_cast<int>(options.threads);
+}
+
+std::unique_ptr<Engine> load_engine(const ModelOptions& options) {
+  EngineOptions engine_options;
+  engine_options.model_path = resolve_model(options.model);
+  engine_options.backend = options.backend;
+  engine_options.compute = options.compute;
+  engine_options.cache_type = options.cache_type;
+  engine_options.threads = resolve_threads(options);
+  engine_options.context = options.context;
+  if (!options.affinity.empty()) {
+    pin_threads(parse_processor_list(options.affinity), engine_options.threads);
+  }
+  auto engine = std::make_unique<Engine>(engine_options);
+  log_info("{}: {} backend, compute {}, cache {}, {} threads", engine_options.model_path,
+           engine->transformer().backend().name(), engine->transformer().backend().compute(),
+           traits(options.cache_type).name, engine_options.threads);
+  return engine;
+}
+
+std::string read_text(const std::string& path) {
+  std::string text;
+  if (path == "-") {
+    text.assign(std::istreambuf_iterator<char>(std::cin), {});
+    return text;
+  }
+  std::ifstream file(path, std::ios::binary);
+  if (std::filesystem::is_directory(path) || !file) {
+    throw Error(ErrorKind::input_output, fmt::format("cannot read {}", path));
+  }
+  text.assign(std::istreambuf_iterator<char>(file), {});
+  return text;
+}
+
+}  // namespace sift::cli

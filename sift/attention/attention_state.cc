@@ -1,0 +1,190 @@
+#include "sift/attention/attention_state.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "sift/core/error.h"
+
+namespace sift {
+namespace {
+
+// Bound of the correction c that `adapt` adds to ln η.
+constexpr double kLargestCorrection = 4;
+
+// The prefill records start at 16 visible keys and reach 64 times as many after `warmup` of them.
+constexpr double kFirstRecord = 16;
+constexpr double kLog2RecordSpan = 6;
+
+std::int64_t prefill_record(std::int64_t j, std::int64_t warmup) {
+  const double exponent =
+      kLog2RecordSpan * static_cast<double>(j) / static_cast<double>(warmup - 1);
+  return std::llround(kFirstRecord * std::exp2(exponent));
+}
+
+void check_shape(const AttentionShape& shape) {
+  if (shape.layers < 1 || shape.heads < 1 || shape.kv_heads < 1 || shape.head_dim < 1 ||
+      shape.heads % shape.kv_heads != 0) {
+    throw Error(ErrorKind::invalid_argument,
+                fmt::format("attention over {} layers, {} heads, {} key-value heads and head "
+                            "dimension {}: all must be positive, and heads a multiple of "
+                            "key-value heads",
+                            shape.layers, shape.heads, shape.kv_heads, shape.head_dim));
+  }
+}
+
+}  // namespace
+
+bool is_prefill_record(std::int64_t visible, std::int64_t warmup) {
+  if (visible < static_cast<std::int64_t>(kFirstRecord)) return false;
+  // The j whose record is `visible` form an interval around this real number, so if there is one,
+  // then one of its neighbours is. No record lies at a half: where 64^(j/(w−1)) is rational, the
+  // record is a power of two.
+  const double real_j = static_cast<double>(warmup - 1) *
+                        std::log2(static_cast<double>(visible) / kFirstRecord) / kLog2RecordSpan;
+  const std::int64_t nearest = std::llround(real_j);
+  for (std::int64_t j = std::max<std::int64_t>(nearest - 1, 0); j <= nearest + 1; ++j) {
+    if (prefill_record(j, warmup) == visible) return true;
+  }
+  return false;
+}
+
+AttentionState::AttentionState(const Policy& policy, const AttentionShape& shape)
+    : policy_(policy), shape_(shape) {
+  check_shape(shape);
+  const auto heads = static_cast<std::size_t>(shape.layers) * shape.heads;
+  const auto groups = static_cast<std::size_t>(shape.layers) * shape.kv_heads;
+  heads_.resize(heads);
+  value_sums_.resize(groups * shape.head_dim);
+  head_tallies_.resize(heads);
+  group_tallies_.resize(groups);
+}
+
+void AttentionState::begin_prompt(std::int64_t prompt_tokens) {
+  prompt_tokens_ = prompt_tokens;
+  calibrate_ = policy_.calibrate;
+  if (policy_.select != Select::above || calibrate_ != Calibrate::prefill ||
+      prompt_tokens >= kMinimumPrefillCalibration) {
+    return;
+  }
+  calibrate_ = Calibrate::decode;
+  notice_ = fmt::format(
+      "calibrate=prefill needs a prompt of {} tokens and this one has {}: the first {} generated "
+      "tokens run dense and calibrate instead (calibrate=decode).",
+      kMinimumPrefillCalibration, prompt_tokens, policy_.warmup);
+}
+
+RowMode AttentionState::mode(const RowIdentity& row) const {
+  if (policy_.select == Select::all) return RowMode::dense;
+  if (row.generated == 0) {
+    const bool records = calibrate_ == Calibrate::prefill && row.visible <= prompt_tokens_ &&
+                         is_prefill_record(row.visible, policy_.warmup);
+    return records ? RowMode::record : RowMode::dense;
+  }
+  if (!after_warmup(row)) return RowMode::record;
+  return row.visible <= policy_.dense_rows ? RowMode::dense : RowMode::sift;
+}
+
+void AttentionState::record(int layer, int head, const RowIdentity& row, double ln_theta) {
+  heads_[index(layer, head)].fit.add(row.visible, ln_theta);
+}
+
+double AttentionState::ln_threshold(int layer, int head, const RowIdentity& row) {
+  HeadState& state = heads_[index(layer, head)];
+  if (!state.fitted) {
+    state.law = state.fit.solve(policy_.fit);
+    state.fitted = true;
+  }
+  return state.law.ln_threshold(row.visible) + state.correction;
+}
+
+void AttentionState::observe_head(int layer, int head, const RowIdentity& row,
+                                  const HeadFacts& facts) {
+  HeadTally& tally = head_tallies_[index(layer, head)];
+  const double pruned = 1 - static_cast<double>(facts.kept) / static_cast<double>(row.visible);
+  tally.rows += 1;
+  tally.pruned += pruned;
+  tally.empty_rows += facts.empty ? 1 : 0;
+  if (after_warmup(row)) {
+    tally.rows_after_warmup += 1;
+    tally.pruned_after_warmup += pruned;
+    tally.kept_mass_after_warmup += facts.kept_mass;
+  }
+  if (policy_.adapt_target == AdaptTarget::head) {
+    adapt(layer, head, 1, facts.kept_eligible, eligible_keys(row.visible));
+  }
+}
+
+void AttentionState::observe_group(int layer, int kv_head, const RowIdentity& row,
+                                   std::int64_t union_rows, std::int64_t union_eligible) {
+  GroupTally& tally = group_tallies_[group_index(layer, kv_head)];
+  tally.sparse_rows += 1;
+  tally.value_rows_read += union_rows;
+  tally.value_rows_dense += row.visible;
+  if (after_warmup(row)) {
+    tally.rows_after_warmup += 1;
+    tally.union_after_warmup += static_cast<double>(union_rows) / static_cast<double>(row.visible);
+  }
+  if (policy_.adapt_target == AdaptTarget::group) {
+    const int group = shape_.group_size();
+    adapt(layer, kv_head * group, group, union_eligible, eligible_keys(row.visible));
+  }
+}
+
+void AttentionState::observe_dense(int layer, const RowIdentity& row) {
+  const int after = after_warmup(row) ? 1 : 0;
+  for (int head = 0; head < shape_.heads; ++head) {
+    HeadTally& tally = head_tallies_[index(layer, head)];
+    tally.rows += 1;
+    tally.rows_after_warmup += after;
+    tally.kept_mass_after_warmup += after;
+  }
+  for (int kv_head = 0; kv_head < shape_.kv_heads; ++kv_head) {
+    GroupTally& tally = group_tallies_[group_index(layer, kv_head)];
+    tally.dense_rows += 1;
+    tally.rows_after_warmup += after;
+    tally.union_after_warmup += after;
+    tally.value_rows_read += row.visible;
+    tally.value_rows_dense += row.visible;
+  }
+}
+
+std::int64_t AttentionState::eligible_keys(std::int64_t visible) const {
+  return std::max<std::int64_t>(visible - policy_.sink - policy_.recent, 0);
+}
+
+AttentionTotals AttentionState::totals(std::int64_t value_row_bytes) const {
+  AttentionTotals totals;
+  totals.kv_heads = shape_.kv_heads;
+  totals.value_row_bytes = value_row_bytes;
+  totals.dense_policy = policy_.select == Select::all;
+  for (const HeadTally& tally : head_tallies_) totals.heads += tally;
+  for (const GroupTally& tally : group_tallies_) totals.groups += tally;
+  for (const HeadState& state : heads_) {
+    totals.degenerate_fits += state.fitted && state.law.degenerate ? 1 : 0;
+    totals.ill_determined += state.fitted && state.law.ill_determined ? 1 : 0;
+  }
+  return totals;
+}
+
+bool AttentionState::after_warmup(const RowIdentity& row) const {
+  return row.generated > (calibrate_ == Calibrate::decode ? policy_.warmup : 0);
+}
+
+// c += clamp(γ ln(((k + ½) / (n + 1)) / (1 − τ)), −2γ, 2γ): a step that keeps more than intended
+// raises the threshold. The ½ keeps a step without survivors finite; n = 0 teaches nothing.
+void AttentionState::adapt(int layer, int first_head, int head_count, std::int64_t kept,
+                           std::int64_t eligible) {
+  if (policy_.adapt == 0 || eligible == 0) return;
+  const double kept_fraction =
+      (static_cast<double>(kept) + 0.5) / (static_cast<double>(eligible) + 1);
+  const double step =
+      std::clamp(std::log(kept_fraction / (1 - policy_.tau)), -2.0, 2.0) * policy_.adapt;
+  for (int head = first_head; head < first_head + head_count; ++head) {
+    double& correction = heads_[index(layer, head)].correction;
+    correction = std::clamp(correction + step, -kLargestCorrection, kLargestCorrection);
+  }
+}
+
+}  // namespace sift

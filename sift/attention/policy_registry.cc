@@ -1,0 +1,66 @@
+#include "sift/attention/policy_registry.h"
+
+#include <array>
+
+namespace sift {
+namespace {
+
+Policy plain_sift() {
+  Policy policy;
+  policy.select = Select::above;
+  policy.tau = 0.875;
+  policy.warmup = 64;
+  policy.compensate = Compensate::mean;
+  policy.calibrate = Calibrate::prefill;
+  policy.fit = FitKind::ridge;
+  policy.adapt = 0.05;
+  policy.adapt_target = AdaptTarget::head;
+  policy.sink = 0;
+  policy.recent = 0;
+  policy.dense_rows = 0;
+  policy.gate = Gate::automatic;
+  policy.empty = EmptyRow::highest;
+  return policy;
+}
+
+// Exactly the paper: algorithms 1 and 2, section 5.
+Policy paper_sift() {
+  Policy policy;
+  policy.select = Select::above;
+  policy.tau = 0.875;
+  policy.warmup = 128;
+  policy.compensate = Compensate::none;
+  policy.calibrate = Calibrate::decode;
+  policy.fit = FitKind::ols;
+  policy.adapt = 0;
+  policy.adapt_target = AdaptTarget::head;
+  policy.sink = 0;
+  policy.recent = 0;
+  policy.dense_rows = 0;
+  policy.gate = Gate::off;
+  policy.empty = EmptyRow::zero;
+  return policy;
+}
+
+constexpr std::array<std::string_view, 12> kSiftOptions = {
+    "tau",          "warmup", "compensate", "calibrate",  "fit",  "adapt",
+    "adapt_target", "sink",   "recent",     "dense_rows", "gate", "empty",
+};
+
+}  // namespace
+
+std::span<const PolicyEntry> policy_registry() {
+  static const std::array<PolicyPreset, 1> full_presets = {{{"", Policy{}}}};
+  static const std::array<PolicyPreset, 2> sift_presets = {
+      {{"", plain_sift()}, {"paper", paper_sift()}}};
+  static const std::array<PolicyEntry, 2> entries = {{
+      {{"full", "full", "Dense attention over every cached key."}, full_presets, {}},
+      {{"sift", "sift[:paper][,option=value...]",
+        "Keys whose softmax score exceeds a threshold that a power law predicts (SiftAttention)."},
+       sift_presets,
+       kSiftOptions},
+  }};
+  return entries;
+}
+
+}  // namespace sift

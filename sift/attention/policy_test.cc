@@ -1,0 +1,175 @@
+#include "sift/attention/policy.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "sift/core/error.h"
+
+namespace sift {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+// The message with which `text` is refused; empty if it is taken.
+std::string refusal(std::string_view text) {
+  try {
+    parse_policy(text);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::invalid_argument);
+    return error.what();
+  }
+  return "";
+}
+
+TEST(ParsePolicy, FullIsTheDefault) {
+  EXPECT_EQ(parse_policy("full"), Policy{});
+  EXPECT_EQ(parse_policy("full").select, Select::all);
+}
+
+TEST(ParsePolicy, PaperPreset) {
+  const Policy policy = parse_policy("sift:paper");
+  EXPECT_EQ(policy.select, Select::above);
+  EXPECT_EQ(policy.tau, 0.875);
+  EXPECT_EQ(policy.warmup, 128);
+  EXPECT_EQ(policy.compensate, Compensate::none);
+  EXPECT_EQ(policy.calibrate, Calibrate::decode);
+  EXPECT_EQ(policy.fit, FitKind::ols);
+  EXPECT_EQ(policy.adapt, 0);
+  EXPECT_EQ(policy.sink, 0);
+  EXPECT_EQ(policy.recent, 0);
+  EXPECT_EQ(policy.dense_rows, 0);
+  EXPECT_EQ(policy.gate, Gate::off);
+  EXPECT_EQ(policy.empty, EmptyRow::zero);
+  EXPECT_EQ(policy.name, "sift:paper");
+}
+
+TEST(ParsePolicy, PlainSiftKeepsTheHighestKeyAndMayRunDense) {
+  const Policy policy = parse_policy("sift");
+  EXPECT_EQ(policy.select, Select::above);
+  EXPECT_EQ(policy.calibrate, Calibrate::prefill);
+  EXPECT_EQ(policy.compensate, Compensate::mean);
+  EXPECT_EQ(policy.fit, FitKind::ridge);
+  EXPECT_EQ(policy.gate, Gate::automatic);
+  EXPECT_EQ(policy.empty, EmptyRow::highest);
+}
+
+TEST(ParsePolicy, EveryOption) {
+  const Policy policy = parse_policy(
+      "sift:empty=zero,gate=off,dense_rows=7,recent=2147483648,sink=4,adapt_target=group,"
+      "adapt=0.25,fit=ols,calibrate=decode,compensate=renormalise,warmup=1000000,tau=1e-3");
+  EXPECT_EQ(policy.tau, 0.001);
+  EXPECT_EQ(policy.warmup, 1000000);
+  EXPECT_EQ(policy.compensate, Compensate::renormalise);
+  EXPECT_EQ(policy.calibrate, Calibrate::decode);
+  EXPECT_EQ(policy.fit, FitKind::ols);
+  EXPECT_EQ(policy.adapt, 0.25);
+  EXPECT_EQ(policy.adapt_target, AdaptTarget::group);
+  EXPECT_EQ(policy.sink, 4);
+  EXPECT_EQ(policy.recent, std::int64_t{1} << 31);
+  EXPECT_EQ(policy.dense_rows, 7);
+  EXPECT_EQ(policy.gate, Gate::off);
+  EXPECT_EQ(policy.empty, EmptyRow::zero);
+  EXPECT_EQ(parse_policy(policy.name), policy);
+}
+
+TEST(ParsePolicy, OptionsChangeThePreset) {
+  Policy expected = parse_policy("sift:paper");
+  expected.tau = 0.5;
+  expected.warmup = 512;
+  expected.name = "sift:paper,tau=0.5,warmup=512";
+  EXPECT_EQ(parse_policy("sift:paper,warmup=512,tau=0.5"), expected);
+}
+
+TEST(ParsePolicy, CanonicalNamesAreShortAndStable) {
+  EXPECT_EQ(parse_policy("sift:warmup=96,tau=0.5").name, "sift:tau=0.5,warmup=96");
+  EXPECT_EQ(parse_policy("sift:tau=0.875").name, "sift");  // the default
+  EXPECT_EQ(parse_policy("sift:tau=.95").name, "sift:tau=0.95");
+  EXPECT_EQ(parse_policy("sift:paper,tau=5e-1,adapt=-0").name, "sift:paper,tau=0.5");
+  const Policy plain = parse_policy("sift");
+  const std::string spelt =
+      "sift:paper,warmup=64,compensate=mean,calibrate=prefill,fit=ridge,gate=auto,empty=highest";
+  EXPECT_EQ(parse_policy(spelt + ",adapt=0.25").name, "sift:adapt=0.25");
+  Policy changed = plain;
+  changed.gate = Gate::off;
+  EXPECT_EQ(policy_name(changed), "sift:gate=off");
+  EXPECT_EQ(policy_name(Policy{}), "full");
+}
+
+TEST(ParsePolicy, RefusesUnknownWords) {
+  EXPECT_THAT(refusal("sieve"), AllOf(HasSubstr("'sieve'"), HasSubstr("full, sift")));
+  EXPECT_THAT(refusal(""), HasSubstr("full, sift"));
+  EXPECT_THAT(refusal("Sift"), HasSubstr("unknown attention policy"));
+  EXPECT_THAT(refusal(" sift"), HasSubstr("unknown attention policy"));
+  EXPECT_THAT(refusal("sift:quantile=0.5"),
+              AllOf(HasSubstr("'quantile=0.5'"), HasSubstr("paper"), HasSubstr("tau, warmup")));
+  EXPECT_THAT(refusal("full:tau=0.5"), HasSubstr("it takes no options"));
+  EXPECT_THAT(refusal("full:paper"), HasSubstr("it takes no options"));
+  for (const char* text : {"sift:", "sift:,", "sift:paper,", "sift:,paper", "sift:tau=0.5,,sink=1",
+                           "sift: tau=0.5", "sift:paper:tau=0.5", "full:", "sift:TAU=0.5"}) {
+    EXPECT_NE(refusal(text), "") << text;
+  }
+}
+
+TEST(ParsePolicy, PresetsStandDirectlyAfterTheColon) {
+  EXPECT_THAT(refusal("sift:tau=0.5,paper"), HasSubstr("directly after 'sift:'"));
+  EXPECT_THAT(refusal("sift:paper,paper"), HasSubstr("directly after 'sift:'"));
+  EXPECT_THAT(refusal("sift:paper=1"), HasSubstr("does not know"));
+}
+
+TEST(ParsePolicy, RefusesRepeatedOptions) {
+  EXPECT_THAT(refusal("sift:tau=0.5,sink=1,tau=0.5"),
+              AllOf(HasSubstr("'tau'"), HasSubstr("twice")));
+}
+
+TEST(ParsePolicy, RefusesValuesOutOfRange) {
+  for (const char* tau : {"nan",   "inf",
+                          "-inf",  "infinity",
+                          "0",     "-0",
+                          "1",     "1.0",
+                          "-0.5",  "2",
+                          "1e400", "1e-400",
+                          "",      "0x1p-1",
+                          "+0.5",  " 0.5",
+                          "0.5 ",  "0,5",
+                          "00.5",  "0.5f",
+                          "half",  "0.99999999999999999999"}) {
+    EXPECT_THAT(refusal(std::string("sift:tau=") + tau), HasSubstr("tau")) << tau;
+  }
+  EXPECT_THAT(refusal("sift:tau=nan"), HasSubstr("0 < tau < 1"));
+  for (const char* warmup : {"1", "0", "-1", "1000001", "010", "+64", "64.0", "1e3", "0x40", "",
+                             "99999999999999999999", " 64"}) {
+    EXPECT_THAT(refusal(std::string("sift:warmup=") + warmup), HasSubstr("2 to 1000000")) << warmup;
+  }
+  for (const char* adapt : {"-0.01", "1.01", "nan", "inf", ""}) {
+    EXPECT_THAT(refusal(std::string("sift:adapt=") + adapt), HasSubstr("0 to 1")) << adapt;
+  }
+  for (const std::string option : {"sink", "recent", "dense_rows"}) {
+    for (const char* value : {"-1", "-0", "2147483649", "1.5", "", "00"}) {
+      EXPECT_THAT(refusal("sift:" + option + "=" + value), HasSubstr("0 to 2147483648")) << value;
+    }
+  }
+  for (const char* word : {"compensate=", "compensate=Mean", "calibrate=off", "fit=ridge ",
+                           "adapt_target=union", "gate=on", "empty=none", "gate", "tau"}) {
+    EXPECT_THAT(refusal(std::string("sift:") + word), HasSubstr("expected")) << word;
+  }
+}
+
+TEST(ParsePolicy, MessagesStaySmallAndPrintable) {
+  EXPECT_THAT(refusal(std::string(5000, 'a')), HasSubstr("5000 bytes"));
+  EXPECT_LT(refusal(std::string(4000, 'a')).size(), 300U);
+  EXPECT_THAT(refusal("si\x1b[0mft\xff"), HasSubstr("'si\\x1b[0mft\\xff'"));
+  EXPECT_THAT(refusal(std::string_view("sift\0", 5)), HasSubstr("'sift\\x00'"));
+}
+
+TEST(PolicyHelp, NamesWhatIsKnown) {
+  EXPECT_EQ(policy_help().size(), 2U);
+  for (const PolicyHelp& option : policy_option_help()) {
+    EXPECT_THAT(refusal("sift:unknown"), HasSubstr(std::string(option.name)));
+    EXPECT_FALSE(option.values.empty());
+    EXPECT_FALSE(option.description.empty());
+  }
+}
+
+}  // namespace
+}  // namespace sift

@@ -1,0 +1,131 @@
+// What DecodePass concludes from chunks: thresholds from their sums, outputs from their partial
+// results. Everything here runs over chunks in order, on whichever thread came last.
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "sift/kernels/cpu/attend_decode_pass.h"
+
+namespace sift::cpu {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr double kLog2E = 1.44269504088896340736;
+
+/// The greatest float that is not above `limit`: a float exceeds it exactly when it exceeds
+/// `limit`.
+float round_down(double limit) {
+  const auto nearest = static_cast<float>(limit);
+  return static_cast<double>(nearest) > limit ? std::nextafter(nearest, -kInfinity) : nearest;
+}
+
+}  // namespace
+
+void DecodePass::finish_scores(int kv_head) {
+  GroupProgress& progress = workspace_.progress[kv_head];
+  if (progress.scores_left.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  for (int i = 0; i < layout_.group; ++i) {
+    const int head = kv_head * layout_.group + i;
+    plan_head(head);
+    if (mode_ != RowMode::sift) merge_dense(head);
+  }
+  progress.planned.store(true, std::memory_order_release);
+}
+
+void DecodePass::plan_head(int head) {
+  HeadPlan plan;
+  plan.maximum = -kInfinity;
+  for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
+    const ChunkSum& sum = workspace_.chunk_sums[head_chunk_index(head, chunk)];
+    plan.not_finite |= std::isnan(sum.sum) || sum.maximum == kInfinity;
+    plan.maximum = std::max(plan.maximum, sum.maximum);
+  }
+  plan.all_minus_infinity = plan.maximum == -kInfinity;
+  for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
+    const ChunkSum& sum = workspace_.chunk_sums[head_chunk_index(head, chunk)];
+    plan.total += sum.sum * std::exp2(static_cast<double>(sum.maximum) - plan.maximum);
+  }
+  plan.log_sum_exp = plan.maximum + std::log2(plan.total);
+  if (mode_ == RowMode::sift) {
+    plan.threshold = round_down(workspace_.ln_thresholds[head] * kLog2E + plan.log_sum_exp);
+    plan.empty = !(plan.maximum > plan.threshold) && policy_.sink == 0 && policy_.recent == 0;
+    if (plan.empty && policy_.empty == EmptyRow::highest) plan.only_key = highest_key(head, plan);
+  }
+  workspace_.plans[head] = plan;
+}
+
+// The first key with the head's greatest score; 0 where scores are not finite.
+std::int64_t DecodePass::highest_key(int head, const HeadPlan& plan) {
+  for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
+    if (workspace_.chunk_sums[head_chunk_index(head, chunk)].maximum != plan.maximum) continue;
+    const float* scores = chunk_scores(head / layout_.group, chunk) +
+                          static_cast<std::size_t>(head % layout_.group) * kScoreStride;
+    const float* found = std::find(scores, scores + chunk_keys(chunk), plan.maximum);
+    if (found != scores + chunk_keys(chunk)) return chunk * kChunkKeys + (found - scores);
+  }
+  return 0;
+}
+
+void DecodePass::finish_values(int kv_head) {
+  GroupProgress& progress = workspace_.progress[kv_head];
+  if (progress.values_left.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  ChunkRows rows;
+  for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
+    rows.rows += workspace_.chunk_rows[chunk_index(kv_head, chunk)].rows;
+    rows.rows_eligible += workspace_.chunk_rows[chunk_index(kv_head, chunk)].rows_eligible;
+  }
+  workspace_.group_rows[kv_head] = rows;
+  for (int i = 0; i < layout_.group; ++i) merge_sifted(kv_head * layout_.group + i);
+}
+
+void DecodePass::merge_dense(int head) {
+  const HeadPlan& plan = workspace_.plans[head];
+  float* output = output_ + static_cast<std::size_t>(head) * layout_.head_dim;
+  std::fill(output, output + layout_.head_dim, 0.0F);
+  for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
+    const ChunkSum& sum = workspace_.chunk_sums[head_chunk_index(head, chunk)];
+    add_partial(head, chunk,
+                std::exp2(static_cast<double>(sum.maximum) - plan.maximum) / plan.total);
+  }
+}
+
+void DecodePass::merge_sifted(int head) {
+  const HeadPlan& plan = workspace_.plans[head];
+  HeadFacts facts;
+  facts.empty = plan.empty;
+  double mass = 0;  // relative to the maximum, as plan.total
+  for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
+    const ChunkKept& kept = workspace_.chunk_kept[head_chunk_index(head, chunk)];
+    facts.kept += kept.counts.kept;
+    facts.kept_eligible += kept.counts.kept_eligible;
+    mass += kept.mass;
+  }
+  facts.kept_mass = std::min(mass / plan.total, 1.0);
+  workspace_.facts[head] = facts;
+
+  const bool renormalise = policy_.compensate == Compensate::renormalise && mass > 0;
+  float* output = output_ + static_cast<std::size_t>(head) * layout_.head_dim;
+  std::fill(output, output + layout_.head_dim, 0.0F);
+  for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
+    add_partial(head, chunk, 1 / (renormalise ? mass : plan.total));
+  }
+  if (policy_.compensate == Compensate::mean) add_mean(head, 1 - facts.kept_mass);
+}
+
+void DecodePass::add_partial(int head, std::int64_t chunk, double scale) {
+  const float* partial = workspace_.partials.data() +
+                         head_chunk_index(head, chunk) * static_cast<std::size_t>(layout_.head_dim);
+  kernels_.add_scaled(output_ + static_cast<std::size_t>(head) * layout_.head_dim, partial,
+                      static_cast<float>(scale), layout_.head_dim);
+}
+
+// output += weight · mean of all visible V rows.
+void DecodePass::add_mean(int head, double weight) {
+  const double* sums = state_.value_sum(layer_, head / layout_.group);
+  float* output = output_ + static_cast<std::size_t>(head) * layout_.head_dim;
+  const double scale = weight / static_cast<double>(visible_);
+  for (int d = 0; d < layout_.head_dim; ++d) output[d] += static_cast<float>(scale * sums[d]);
+}
+
+}  // namespace sift::cpu

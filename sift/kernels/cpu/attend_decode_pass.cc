@@ -1,0 +1,310 @@
+#include "sift/kernels/cpu/attend_decode_pass.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cstring>
+#include <thread>
+
+#include "sift/kernels/cpu/order_statistics.h"
+#include "sift/sifting/quantile.h"
+
+namespace sift::cpu {
+namespace {
+
+static_assert(kPageRows % kBlockKeys == 0);
+
+// Pauses before a waiting thread gives its core away: waits are short unless cores are contended.
+constexpr int kPatience = 2000;
+
+constexpr double kLn2 = 0.693147180559945309417;
+
+void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+}  // namespace
+
+DecodePass::DecodePass(AttentionState& state, int layer, const CacheView& cache,
+                       std::int64_t visible, RowMode mode, float* output,
+                       DecodeWorkspace& workspace)
+    : state_(state),
+      policy_(state.policy()),
+      layer_(layer),
+      cache_(cache),
+      visible_(visible),
+      mode_(mode),
+      output_(output),
+      workspace_(workspace),
+      kernels_(workspace.kernels),
+      score_(kernels_.score[cache_type_index(cache.layout.type)]),
+      accumulate_(kernels_.accumulate[cache_type_index(cache.layout.type)]),
+      layout_{state.shape().group_size(), cache.layout.head_dim, cache.layout.row_bytes()},
+      chunks_((visible + kChunkKeys - 1) / kChunkKeys) {
+  const int kv_heads = state.shape().kv_heads;
+  item_count_ = chunks_ * kv_heads * (mode == RowMode::sift ? 2 : 1) +
+                (mode == RowMode::record ? state.shape().heads : 0);
+  for (int kv_head = 0; kv_head < kv_heads; ++kv_head) {
+    GroupProgress& progress = workspace.progress[kv_head];
+    progress.scores_left = chunks_;
+    progress.values_left = chunks_;
+    progress.planned = false;
+  }
+}
+
+void DecodePass::run(int threads) {
+  const int team = static_cast<int>(std::min<std::int64_t>(threads, item_count_));
+#pragma omp parallel num_threads(team)
+  work(workspace_.threads[omp_get_thread_num()]);
+}
+
+DecodePass::Item DecodePass::item(std::int64_t number) const {
+  if (number >= item_count_) return {};
+  const std::int64_t segment = number / chunks_;
+  const std::int64_t chunk = number % chunks_;
+  const int kv_heads = state_.shape().kv_heads;
+  if (mode_ != RowMode::sift) {
+    const std::int64_t head = number - chunks_ * kv_heads;
+    if (head >= 0) return {Kind::quantile, static_cast<int>(head) / layout_.group, head};
+    return {Kind::dense, static_cast<int>(segment), chunk};
+  }
+  // Segments K₀ K₁ V₀ K₂ V₁ … K_last V_last−1 V_last.
+  const auto half = static_cast<int>(segment / 2);
+  if (segment == 2 * kv_heads - 1) return {Kind::values, kv_heads - 1, chunk};
+  if (segment == 0) return {Kind::scores, 0, chunk};
+  if (segment % 2 == 1) return {Kind::scores, half + 1, chunk};
+  return {Kind::values, half - 1, chunk};
+}
+
+void DecodePass::work(DecodeThread& thread) {
+  // One item is claimed ahead, so that its first rows are on their way when it begins.
+  std::int64_t number = claimed_.fetch_add(1, std::memory_order_relaxed);
+  Item at = item(number);
+  while (at.kind != Kind::none) {
+    const std::int64_t next_number = claimed_.fetch_add(1, std::memory_order_relaxed);
+    const Item next = item(next_number);
+    switch (at.kind) {
+      case Kind::scores:
+        score_item(at, next, thread);
+        break;
+      case Kind::values:
+        value_item(number, at, next_number, next, thread);
+        break;
+      case Kind::dense:
+        dense_item(at, next, thread);
+        break;
+      default:
+        quantile_item(static_cast<int>(at.chunk), thread);
+    }
+    number = next_number;
+    at = next;
+  }
+}
+
+void DecodePass::score_item(const Item& at, const Item& next, DecodeThread& thread) {
+  score_chunk(at, first_bytes(next), thread, chunk_scores(at.kv_head, at.chunk));
+  finish_scores(at.kv_head);
+}
+
+// Scores of a chunk [group, kScoreStride], and their maxima and sums.
+void DecodePass::score_chunk(const Item& at, const std::byte* ahead, DecodeThread& thread,
+                             float* scores) {
+  const int keys = chunk_keys(at.chunk);
+  const int blocks = padded_keys(keys) / kBlockKeys;
+  constexpr int kPageBlocks = kPageRows / kBlockKeys;
+  const std::size_t block_bytes = layout_.row_bytes * kBlockKeys;
+  for (int block = 0; block < blocks; ++block) {
+    thread.blocks[block] =
+        cache_.key_page(at.kv_head, at.chunk * kChunkPages + block / kPageBlocks) +
+        block % kPageBlocks * block_bytes;
+  }
+  for (int i = 0; i < kBlocksAhead; ++i) {
+    thread.blocks[blocks + i] = ahead != nullptr ? ahead + i * block_bytes : thread.blocks[0];
+  }
+  score_(layout_, workspace_.query.data() + at.kv_head * layout_.group * layout_.head_dim,
+         thread.blocks.data(), keys, scores);
+  for (int i = 0; i < layout_.group; ++i) {
+    const float* row = scores + i * kScoreStride;
+    ChunkSum& sum =
+        workspace_.chunk_sums[head_chunk_index(at.kv_head * layout_.group + i, at.chunk)];
+    sum.maximum = kernels_.maximum(row, padded_keys(keys));
+    if (mode_ == RowMode::sift) {
+      sum.sum = kernels_.sum_exp2(row, padded_keys(keys), sum.reference());
+    }
+  }
+}
+
+void DecodePass::dense_item(const Item& at, const Item& next, DecodeThread& thread) {
+  const int keys = chunk_keys(at.chunk);
+  Survivors& all = thread.survivors[0];
+  const std::byte* values = cache_.value_page(at.kv_head, at.chunk * kChunkPages);
+  score_chunk(at, values, thread, all.weights.data());
+  if (mode_ == RowMode::record) {
+    std::memcpy(chunk_scores(at.kv_head, at.chunk), all.weights.data(),
+                sizeof(float) * layout_.group * kScoreStride);
+  }
+  for (int i = 0; i < layout_.group; ++i) {
+    ChunkSum& sum =
+        workspace_.chunk_sums[head_chunk_index(at.kv_head * layout_.group + i, at.chunk)];
+    sum.sum = kernels_.replace_exp2(all.weights.data() + i * kScoreStride, padded_keys(keys),
+                                    sum.reference());
+  }
+  const ChunkPages pages = value_pages(at);
+  const std::size_t row_bytes = layout_.row_bytes;
+  for (int key = 0; key < keys; ++key) {
+    all.rows[key] = pages[key / kPageRows] + key % kPageRows * row_bytes;
+  }
+  const std::byte* ahead = first_bytes(next);
+  for (int i = 0; i < kRowsAhead; ++i) {
+    all.rows[keys + i] = ahead != nullptr ? ahead + i * row_bytes : values;
+  }
+  accumulate_chunk(at, all.weights.data(), all.rows.data(), keys);
+  finish_scores(at.kv_head);
+}
+
+void DecodePass::value_item(std::int64_t number, const Item& at, std::int64_t next_number,
+                            const Item& next, DecodeThread& thread) {
+  Survivors& survivors = thread.survivors[thread.turn];
+  thread.turn = 1 - thread.turn;
+  Survivors& following = thread.survivors[thread.turn];
+  wait_for_plan(at.kv_head);
+  if (survivors.item != number) select_chunk(number, at, thread, survivors);
+  // The next item's survivors are sought now, so that their rows can be on their way.
+  following.row_count = 0;
+  if (next.kind == Kind::values && is_planned(next.kv_head)) {
+    select_chunk(next_number, next, thread, following);
+  }
+  const std::byte* otherwise = first_bytes(next);
+  if (otherwise == nullptr) otherwise = cache_.value_page(at.kv_head, at.chunk * kChunkPages);
+  for (int i = 0; i < kRowsAhead; ++i) {
+    survivors.rows[survivors.row_count + i] =
+        i < following.row_count ? following.rows[i] : otherwise;
+  }
+  accumulate_chunk(at, survivors.weights.data(), survivors.rows.data(), survivors.row_count);
+  finish_values(at.kv_head);
+}
+
+// Finds the keys of a chunk that any head keeps, their weights and their rows.
+void DecodePass::select_chunk(std::int64_t number, const Item& at, DecodeThread& thread,
+                              Survivors& survivors) {
+  const std::int64_t first_key = at.chunk * kChunkKeys;
+  for (int i = 0; i < layout_.group; ++i) {
+    const HeadPlan& plan = workspace_.plans[at.kv_head * layout_.group + i];
+    const std::int64_t only = plan.only_key - first_key;
+    thread.thresholds[i] = plan.threshold;
+    thread.only_keys[i] =
+        plan.only_key >= 0 && only >= 0 && only < kChunkKeys ? static_cast<int>(only) : -1;
+  }
+  const auto in_chunk = [first_key](std::int64_t key) {
+    return static_cast<int>(std::clamp<std::int64_t>(key - first_key, 0, kChunkKeys));
+  };
+  const SelectTask task{.scores = chunk_scores(at.kv_head, at.chunk),
+                        .group = layout_.group,
+                        .keys = chunk_keys(at.chunk),
+                        .thresholds = thread.thresholds.data(),
+                        .only_keys = thread.only_keys.data(),
+                        .forced_before = in_chunk(policy_.sink),
+                        .forced_from = in_chunk(visible_ - policy_.recent)};
+  Selected selected{.indices = survivors.indices.data(),
+                    .scores = survivors.weights.data(),
+                    .counts = survivors.counts.data(),
+                    .masks = survivors.masks.data()};
+  kernels_.select(task, selected);
+  survivors.item = number;
+  survivors.row_count = selected.rows;
+  workspace_.chunk_rows[chunk_index(at.kv_head, at.chunk)] = {selected.rows,
+                                                              selected.rows_eligible};
+  weigh_survivors(at, survivors);
+}
+
+// Scores become weights relative to the head's maximum, key numbers become addresses.
+void DecodePass::weigh_survivors(const Item& at, Survivors& survivors) {
+  for (int i = 0; i < layout_.group; ++i) {
+    const int head = at.kv_head * layout_.group + i;
+    ChunkKept& kept = workspace_.chunk_kept[head_chunk_index(head, at.chunk)];
+    kept.counts = survivors.counts[i];
+    kept.mass =
+        kernels_.replace_exp2(survivors.weights.data() + i * kScoreStride,
+                              padded_keys(survivors.row_count), workspace_.plans[head].maximum);
+  }
+  const ChunkPages pages = value_pages(at);
+  const std::size_t row_bytes = layout_.row_bytes;
+  for (int i = 0; i < survivors.row_count; ++i) {
+    const std::size_t key = survivors.indices[i];
+    survivors.rows[i] = pages[key / kPageRows] + key % kPageRows * row_bytes;
+  }
+}
+
+DecodePass::ChunkPages DecodePass::value_pages(const Item& at) const {
+  ChunkPages pages = {};
+  const std::int64_t count = (chunk_keys(at.chunk) + kPageRows - 1) / kPageRows;
+  for (std::int64_t page = 0; page < count; ++page) {
+    pages[page] = cache_.value_page(at.kv_head, at.chunk * kChunkPages + page);
+  }
+  return pages;
+}
+
+void DecodePass::accumulate_chunk(const Item& at, const float* weights,
+                                  const std::byte* const* rows, int count) {
+  const std::size_t size = static_cast<std::size_t>(layout_.group) * layout_.head_dim;
+  float* sums = workspace_.partials.data() + chunk_index(at.kv_head, at.chunk) * size;
+  std::fill(sums, sums + size, 0.0F);
+  accumulate_(layout_, weights, rows, count, sums);
+}
+
+void DecodePass::quantile_item(int head, DecodeThread& thread) {
+  const int kv_head = head / layout_.group;
+  wait_for_plan(kv_head);
+  const HeadPlan& plan = workspace_.plans[head];
+  if (plan.not_finite || plan.all_minus_infinity) return;
+  for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
+    std::memcpy(thread.order[0].data() + chunk * kChunkKeys,
+                chunk_scores(kv_head, chunk) + head % layout_.group * kScoreStride,
+                sizeof(float) * chunk_keys(chunk));
+  }
+  const QuantilePosition position = quantile_position(visible_, policy_.tau);
+  const OrderStatistics found = order_statistics(kernels_, thread.order[0].span(), visible_,
+                                                 position.lower, thread.order[1].span());
+  workspace_.ln_thetas[head] = ln_interpolated_quantile(found.lower * kLn2, found.upper * kLn2,
+                                                        position.fraction, plan.log_sum_exp * kLn2);
+}
+
+bool DecodePass::is_planned(int kv_head) const {
+  return workspace_.progress[kv_head].planned.load(std::memory_order_acquire);
+}
+
+void DecodePass::wait_for_plan(int kv_head) const {
+  for (int tries = 0; !is_planned(kv_head); ++tries) {
+    if (tries < kPatience) {
+      pause();
+    } else {
+      std::this_thread::yield();
+    }
+  }
+}
+
+int DecodePass::chunk_keys(std::int64_t chunk) const {
+  return static_cast<int>(std::min<std::int64_t>(visible_ - chunk * kChunkKeys, kChunkKeys));
+}
+
+// Where an item begins to read, if that is known already.
+const std::byte* DecodePass::first_bytes(const Item& next) const {
+  if (next.kind != Kind::scores && next.kind != Kind::dense) return nullptr;
+  return cache_.key_page(next.kv_head, next.chunk * kChunkPages);
+}
+
+std::size_t DecodePass::chunk_index(int kv_head, std::int64_t chunk) const {
+  return static_cast<std::size_t>(kv_head * chunks_ + chunk);
+}
+
+std::size_t DecodePass::head_chunk_index(int head, std::int64_t chunk) const {
+  return chunk_index(head / layout_.group, chunk) * layout_.group + head % layout_.group;
+}
+
+float* DecodePass::chunk_scores(int kv_head, std::int64_t chunk) {
+  return workspace_.scores.data() + chunk_index(kv_head, chunk) * layout_.group * kScoreStride;
+}
+
+}  // namespace sift::cpu

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "sift/core/aligned_buffer.h"
+#include "sift/kernels/backend.h"
+#include "sift/kernels/cpu/row_kernels.h"
+
+namespace sift::cpu {
+
+/// What many-row attention needs besides its arguments; keep one per backend. Buffers grow to what
+/// was needed so far: the keys of one layer as floats, at most 32 MiB; 2 MiB per thread, or one row
+/// of scores of the query heads that share a KV head where that is more; and a few hundred KiB of
+/// tables.
+class RowsWorkspace {
+ public:
+  /// `threads` ≥ 1 run at once.
+  explicit RowsWorkspace(int threads) : scratch(static_cast<std::size_t>(threads)) {}
+
+  int threads() const { return static_cast<int>(scratch.size()); }
+  std::size_t bytes() const;
+
+  /// Buffers of one thread, which works on a block of rows and the query heads of one KV head:
+  /// block rows [heads of the group, rows of the block].
+  struct Scratch {
+    AlignedBuffer<float> queries;           ///< [block rows, head_dim], scaled
+    AlignedBuffer<float> scores;            ///< [block rows, keys], then weights
+    AlignedBuffer<float> tile;              ///< one page of keys or values as floats
+    AlignedBuffer<float> rows;              ///< the same before it is transposed
+    AlignedBuffer<float> sums;              ///< [block rows, padded head_dim]
+    AlignedBuffer<float> copy;              ///< [keys]: scores of a recorded row
+    std::vector<ScoreScan> scans;           ///< [heads of the group] of one row
+    std::vector<HeadSelection> selections;  ///< the same
+  };
+
+  /// What one query head of one row came to, until it is reported in row order.
+  struct HeadResult {
+    double ln_threshold = 0;
+    double ln_theta = 0;
+    double sum = 0;  ///< Σ 2^(score − maximum)
+    HeadFacts facts;
+    float factor = 0;       ///< of the weighted sum of values
+    float mean_factor = 0;  ///< of the mean value
+  };
+  struct GroupResult {
+    std::int64_t union_rows = 0;
+    std::int64_t union_eligible = 0;
+  };
+
+  std::vector<Scratch> scratch;            ///< [threads]
+  AlignedBuffer<float> keys;               ///< [kv_heads, pages, head_dim, kPageRows]
+  AlignedBuffer<float> means;              ///< [kv_heads, rows, head_dim]: mean of V up to the row
+  std::vector<HeadResult> head_results;    ///< [rows, heads]
+  std::vector<GroupResult> group_results;  ///< [rows, kv_heads]
+};
+
+/// Attention of all rows of a segment over what each sees: row i over slots 0 … visible − 1 of
+/// segment.identity(i), by the state's policy; the gate never applies. The keys and values of all
+/// rows are in the cache already. query (rotated, unscaled), output: [row_count, heads, head_dim].
+///
+/// A row's result depends on neither the rows that stand in the same segment nor the number of
+/// threads. Statistics and records are taken in row order; only generated rows are observed. Throws
+/// Error (numerical) that names layer and head at a NaN or +Inf score or a row without a finite
+/// one, for the first such row.
+void attend_rows(AttentionState& state, int layer, const CacheView& cache, const Segment& segment,
+                 const float* query, float* output, RowsWorkspace& workspace);
+
+}  // namespace sift::cpu
