@@ -222,20 +222,23 @@ inline std::vector<double> all_ln_weights(Fixture& fixture) {
   return all;
 }
 
-/// ln η such that about `fraction` of all keys pass: the middle of the widest gap between scores
-/// thereabouts, so that rounding cannot move a key across it.
+/// ln η such that about `fraction` of all keys pass: the middle of the narrowest gap between scores
+/// thereabouts that rounding cannot bridge, so that small errors of the threshold show.
 inline double ln_eta_for(Fixture& fixture, double fraction) {
+  constexpr double kNarrowest = 2e-5;
   const std::vector<double> all = all_ln_weights(fixture);
   const auto last = std::ssize(all) - 1;
-  if (last == 0) return all[0] - 1;  // one key of one head: it passes
   const auto near = static_cast<std::ptrdiff_t>((1 - fraction) * static_cast<double>(last));
-  std::ptrdiff_t best = std::min(near, last - 1);
+  double gap = std::numeric_limits<double>::infinity();
+  double middle = all[0] - 1;
   for (std::ptrdiff_t i = std::max<std::ptrdiff_t>(near - 50, 0); i < std::min(near + 50, last);
        ++i) {
-    if (all[i + 1] - all[i] > all[best + 1] - all[best]) best = i;
+    const double width = all[i + 1] - all[i];
+    if (width < kNarrowest || width >= gap) continue;
+    gap = width;
+    middle = all[i] + width / 2;
   }
-  if (all[best] == all[best + 1]) return all[0] - 1;
-  return (all[best] + all[best + 1]) / 2;
+  return middle;
 }
 
 inline std::vector<const DecodeKernels*> all_kernels() {

@@ -74,10 +74,29 @@ TEST(AttendDecode, AllEqualScoresPassOrFailTogether) {
     check_dense(fixture, *kernels, "equal");
     check_sifted(fixture, sift_policy(), -std::log(1024.0) - 0.01, *kernels, "equal, all pass");
     check_sifted(fixture, sift_policy(), -std::log(1024.0) + 0.01, *kernels, "equal, none passes");
-    // Exactly at the threshold a key does not pass: 1/1024 and its logarithm are exact in base 2.
-    const auto state = state_at(fixture, sift_policy(), -10 * std::log(2.0));
-    attend(fixture, *state, sifted_row(fixture), *kernels);
-    EXPECT_EQ(state->totals(1).heads.empty_rows, 3) << kernels->name;
+  }
+}
+
+TEST(AttendDecode, AScoreAtTheThresholdDoesNotPass) {
+  std::vector<float> scores(kScoreStride, -kInfinity);
+  scores[0] = 0.5F;
+  scores[3] = std::nextafter(0.5F, 1.0F);
+  scores[17] = 0.5F;
+  scores[18] = 1.0F;
+  const float threshold = 0.5F;
+  const int only_key = -1;
+  std::vector<std::uint16_t> indices(kScoreStride);
+  std::vector<float> kept(kScoreStride);
+  KeptCounts counts;
+  std::uint16_t mask = 0;
+  for (const DecodeKernels* kernels : all_kernels()) {
+    Selected selected{indices.data(), kept.data(), &counts, &mask};
+    kernels->select({scores.data(), 1, 20, &threshold, &only_key}, selected);
+    EXPECT_EQ(selected.rows, 2) << kernels->name;
+    EXPECT_EQ(counts.kept_eligible, 2) << kernels->name;
+    EXPECT_EQ(indices[0], 3);
+    EXPECT_EQ(indices[1], 18);
+    EXPECT_EQ(kept[1], 1.0F);
   }
 }
 
