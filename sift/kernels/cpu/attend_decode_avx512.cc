@@ -63,6 +63,14 @@ inline void prefetch(const std::byte* begin, std::size_t bytes) {
   }
 }
 
+// How many units of `bytes` to prefetch ahead: enough to cover the latency of memory and the pause
+// between two chunks, little enough to stay in the first-level cache.
+inline int prefetch_distance(std::size_t bytes, int most) {
+  constexpr std::size_t kBytesAhead = 8192;
+  const auto units = static_cast<int>(kBytesAhead / bytes);
+  return units < 1 ? 1 : lesser(units, most);
+}
+
 // Adds neighbours of four vectors: each 128-bit lane l gets [Σ a.l, Σ b.l, Σ c.l, Σ d.l].
 inline __m512 fold_quad(__m512 a, __m512 b, __m512 c, __m512 d) {
   const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
@@ -169,8 +177,9 @@ void score(const GroupLayout& layout, const float* query, const std::byte* const
            float* scores) {
   const auto group = layout.head_dim == 64 ? score_group<Load, 64> : score_group<Load, 0>;
   const int block_count = (keys + kBlockKeys - 1) / kBlockKeys;
+  const int ahead = prefetch_distance(layout.row_bytes * kBlockKeys, kBlocksAhead);
   for (int block = 0; block < block_count; ++block) {
-    group(layout, query, blocks[block], blocks[block + kBlocksAhead], scores + block * kBlockKeys);
+    group(layout, query, blocks[block], blocks[block + ahead], scores + block * kBlockKeys);
   }
   for (int head = 0; head < layout.group; ++head) {
     for (int i = keys; i < block_count * kBlockKeys; ++i) {
@@ -186,6 +195,7 @@ struct Tile {
   int first_vector = 0;
   int first_row = 0;
   int row_end = 0;
+  int rows_ahead = 0;
   bool prefetches = false;
 };
 
@@ -203,7 +213,7 @@ void accumulate_tile(const GroupLayout& layout, const Tile& tile, const float* w
     }
   }
   for (int row = tile.first_row; row < tile.row_end; ++row) {
-    if (tile.prefetches) prefetch(rows[row + kRowsAhead], layout.row_bytes);
+    if (tile.prefetches) prefetch(rows[row + tile.rows_ahead], layout.row_bytes);
     __m512 value[kVectors];
     SIFT_UNROLL
     for (int v = 0; v < kVectors; ++v) value[v] = Load::load(rows[row], tile.first_vector + v);
@@ -245,6 +255,7 @@ void accumulate(const GroupLayout& layout, const float* weights, const std::byte
   const bool one_tile = vectors == kVectorsTogether && layout.group <= kHeadsTogether;
   const int step = one_tile ? count : kRowsTogether;
   Tile tile;
+  tile.rows_ahead = prefetch_distance(layout.row_bytes, kRowsAhead);
   for (; tile.first_row < count; tile.first_row += step) {
     tile.row_end = lesser(tile.first_row + step, count);
     tile.first_vector = 0;
