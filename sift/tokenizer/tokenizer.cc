@@ -168,8 +168,16 @@ void Tokenizer::load_merges(const VocabularyData& data) {
                               rank, printable(merge)));
     }
     const std::string_view left = merge.substr(0, space), right = merge.substr(space + 1);
-    pairs_.add_merge(merge_part(ids, left, rank), merge_part(ids, right, rank),
-                     merge_part(ids, std::string(left) + std::string(right), rank));
+    const std::int32_t left_id = merge_part(ids, left, rank),
+                       right_id = merge_part(ids, right, rank);
+    const std::int32_t merged = merge_part(ids, std::string(left) + std::string(right), rank);
+    if (bytes_[merged] != bytes_[left_id] + bytes_[right_id]) {
+      throw Error(
+          ErrorKind::bad_file,
+          fmt::format("merge {} (tokenizer.ggml.merges) gives token {}, which is other text", rank,
+                      merged));
+    }
+    pairs_.add_merge(left_id, right_id, merged);
   }
 }
 

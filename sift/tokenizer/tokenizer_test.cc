@@ -172,6 +172,14 @@ TEST(TokenizerFile, RefusesOddSpecialTokens) {
   refuse("257 bytes", std::string(257, 'x'));
 }
 
+TEST(TokenizerFile, RefusesAMergeIntoOtherText) {
+  TinyVocabulary tiny;
+  tiny.add("Ġb", TokenType::user_defined);
+  VocabularyData data = tiny.data();
+  data.merges.push_back("Ġ b");
+  expect_error(ErrorKind::bad_file, "which is other text", [&] { Tokenizer{data}; });
+}
+
 TEST(TokenizerFile, ChecksTheEmbedding) {
   const TinyVocabulary tiny;
   const Tokenizer tokenizer(tiny.data());
