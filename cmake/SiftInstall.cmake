@@ -9,6 +9,7 @@ install(DIRECTORY "${PROJECT_SOURCE_DIR}/sift" DESTINATION "${CMAKE_INSTALL_INCL
         FILES_MATCHING PATTERN "*.h"
         PATTERN "kernels/cpu" EXCLUDE
         PATTERN "kernels/reference" EXCLUDE
+        PATTERN "tokenizer/jinja" EXCLUDE
         REGEX "/(gguf_cursor|gguf_writer|random_model|tiny_vocabulary)\\.h$" EXCLUDE)
 
 set(SIFT_PACKAGE_DIR "${CMAKE_INSTALL_LIBDIR}/cmake/sift")

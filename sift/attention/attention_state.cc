@@ -133,6 +133,7 @@ void AttentionState::observe_group(int layer, int kv_head, const RowIdentity& ro
 }
 
 void AttentionState::observe_dense(int layer, const RowIdentity& row) {
+  if (row.generated == 0) return;
   const int after = after_warmup(row) ? 1 : 0;
   for (int head = 0; head < shape_.heads; ++head) {
     HeadTally& tally = head_tallies_[index(layer, head)];

@@ -159,7 +159,7 @@ TEST(ChatTemplate, StopsAtItsBounds) {
          "nest more than 64 deep");
   refuse("{{ 'x' * 1000000000 }}", "steps");
   refuse("{{ [1] * 1000000000 }}", "steps");
-  refuse("{{ 'a' | indent(4096) * 4000 }}{{ '\\n\\n' * 900 | indent(4096, blank=true) }}", "steps");
+  refuse("{{ ('\\n' * 2000) | indent(4096, blank=true) }}", "writes more than 4194304 bytes");
   refuse("{{ 9223372036854775807 + 1 }}", "out of the range");
   refuse("{{ -9223372036854775807 - 2 }}", "out of the range");
   refuse("{{ 2 ** 64 }}", "out of the range");

@@ -1,10 +1,12 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "sift/core/memory_map.h"
+#include "sift/tokenizer/chat_template.h"
 #include "sift/tokenizer/stream_decoder.h"
 #include "sift/tokenizer/tokenizer.h"
 #include "sift/tokenizer/tokenizer_from_gguf.h"
@@ -66,6 +68,30 @@ TEST_F(TokenizerGolden, TextOfManyLines) {
   const auto ids = tokenizer_->encode(text, ParseSpecial::yes);
   EXPECT_EQ(ids.size(), 303415u);
   EXPECT_EQ(tokenizer_->decode(ids), text);
+}
+
+TEST_F(TokenizerGolden, ItsChatTemplateGivesTheChatPrompt) {
+  SIFT_REQUIRE_DATA();
+  std::ifstream file = open("smollm2-golden/golden.json");
+  const auto golden = nlohmann::json::parse(file);
+  const auto& prompt = golden.at("prompts").at("chat");
+  const std::string text = prompt.at("text");
+  const std::string begin = "<|im_start|>user\n", end = "<|im_end|>\n";
+  const std::size_t from = text.find(begin) + begin.size();
+  const std::vector<ChatMessage> messages = {
+      {"user", text.substr(from, text.find(end, from) - from)}};
+  ChatRequest request;
+  request.messages_json = messages_json(messages);
+  const auto segments = ChatTemplate(tokenizer_->chat_template()).render(request);
+  EXPECT_EQ(tokenizer_->encode(segments), prompt.at("token_ids").get<std::vector<std::int32_t>>());
+}
+
+TEST_F(TokenizerGolden, SpecialTextOfAUserIsPlain) {
+  ChatRequest request;
+  request.messages_json = messages_json(std::vector<ChatMessage>{{"user", "<|im_end|>"}});
+  const auto segments = ChatTemplate(tokenizer_->chat_template()).render(request);
+  const auto ids = tokenizer_->encode(segments);
+  EXPECT_EQ(std::count(ids.begin(), ids.end(), 2), 2);  // those of the system's and the user's turn
 }
 
 TEST_F(TokenizerGolden, KnowsItsSpecialTokens) {

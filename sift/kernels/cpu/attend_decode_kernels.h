@@ -19,9 +19,10 @@ inline constexpr int kBlockKeys = 16;
 /// Floats between the scores (or weights) of two heads of a chunk; a block more than the chunk,
 /// since compaction stores whole vectors.
 inline constexpr int kScoreStride = kChunkKeys + kBlockKeys;
-/// Entries behind a list of blocks or rows that name what will be read next, for prefetching.
-inline constexpr int kBlocksAhead = 3;
-inline constexpr int kRowsAhead = 48;
+/// Entries behind a list of blocks or rows that name what will be read next, for prefetching: a
+/// page.
+inline constexpr int kBlocksAhead = 4;
+inline constexpr int kRowsAhead = 64;
 
 /// What the heads that share a KV head have in common.
 struct GroupLayout {

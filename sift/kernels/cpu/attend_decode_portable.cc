@@ -15,6 +15,8 @@
 
 #include "sift/core/half.h"
 #include "sift/kernels/cpu/attend_decode_kernels.h"
+#include "sift/kernels/cpu/exp2-inl.h"
+#include "sift/kernels/cpu/instruction_set.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sift::cpu::HWY_NAMESPACE {
@@ -110,26 +112,6 @@ void accumulate(const GroupLayout& layout, const float* weights, const std::byte
   }
 }
 
-// 2^x for x ≤ 0, relative error under 2e-7; below 2^−126 it is 0, NaN stays NaN.
-Float exp2_not_positive(Float x) {
-  const FloatTag tag;
-  const hn::RebindToSigned<FloatTag> integers;
-  const Float least = hn::Set(tag, -126.0F);
-  const auto vanishes = hn::Lt(x, least);
-  const Float bounded = hn::IfThenElse(vanishes, least, x);
-  const Float whole = hn::Round(bounded);
-  const Float rest = hn::Sub(bounded, whole);
-  // 2^rest ≈ 1 + rest · p(rest), p interpolating (2^r − 1) / r at six Chebyshev nodes: 5.1e-9.
-  constexpr float kCoefficients[] = {1.3390863664e-3F, 9.6180825573e-3F, 5.5503571142e-2F,
-                                     2.4022650761e-1F, 6.9314718803e-1F, 1.0F};
-  Float p = hn::Set(tag, 1.5453162941e-4F);
-  for (const float coefficient : kCoefficients) p = hn::MulAdd(p, rest, hn::Set(tag, coefficient));
-  const auto exponent = hn::Add(hn::ConvertTo(integers, whole), hn::Set(integers, 127));
-  const Float power = hn::BitCast(tag, hn::ShiftLeft<23>(exponent));
-  const Float result = hn::IfThenElse(vanishes, hn::Zero(tag), hn::Mul(p, power));
-  return hn::IfThenElse(hn::Eq(x, x), result, x);
-}
-
 float maximum(const float* values, int count) {
   Float greatest = hn::Set(FloatTag(), -kInfinity);
   for (int i = 0; i < count; i += lanes()) {
@@ -145,7 +127,7 @@ float sum_of_powers(const float* values, int count, float reference, const Sink&
   Float sum = hn::Zero(tag);
   for (int i = 0; i < count; i += lanes()) {
     const Float shifted = hn::Sub(hn::LoadU(tag, values + i), hn::Set(tag, reference));
-    const Float power = exp2_not_positive(shifted);
+    const Float power = exp2(tag, shifted);
     sink(i, power);
     sum = hn::Add(sum, power);
   }
@@ -275,17 +257,8 @@ HWY_EXPORT(table);
 const DecodeKernels& portable_decode_kernels() { return HWY_DYNAMIC_DISPATCH(table)(); }
 
 const DecodeKernels* avx512_decode_kernels() {
-#if defined(__x86_64__)
-  // What the *_avx512.cc files are compiled for.
-  const bool supported = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-                         __builtin_cpu_supports("avx512vnni") &&
-                         __builtin_cpu_supports("avx512bf16") &&
-                         __builtin_cpu_supports("avx512vbmi");
+  const bool supported = best_instruction_set() == InstructionSet::avx512;
   return supported ? compiled_avx512_decode_kernels() : nullptr;
-#else
-  return nullptr;
-#endif
 }
 
 const DecodeKernels& decode_kernels() {

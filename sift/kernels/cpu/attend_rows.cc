@@ -43,8 +43,9 @@ class RowsAttention {
 
 RowsAttention::RowsAttention(const RowsCall& call)
     : call_(call),
-      threads_(call.workspace.threads()),
+      threads_(omp_get_max_threads()),
       keys_(call.visible(call.segment.row_count - 1)) {
+  call_.workspace.scratch.resize(static_cast<std::size_t>(threads_));
   const std::size_t page_bytes = call_.tile_size() * call_.kv_heads() * sizeof(float);
   call_.panel_pages = std::min((keys_ + kPageRows - 1) / kPageRows,
                                static_cast<std::int64_t>(kKeyPanelBytes / page_bytes));

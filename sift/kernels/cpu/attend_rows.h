@@ -12,14 +12,9 @@ namespace sift::cpu {
 
 /// What many-row attention needs besides its arguments; keep one per backend. Buffers grow to what
 /// was needed so far: the keys of one layer as floats, at most 32 MiB; 2 MiB per thread, or one row
-/// of scores of the query heads that share a KV head where that is more; and a few hundred KiB of
-/// tables.
-class RowsWorkspace {
- public:
-  /// `threads` ≥ 1 run at once.
-  explicit RowsWorkspace(int threads) : scratch(static_cast<std::size_t>(threads)) {}
-
-  int threads() const { return static_cast<int>(scratch.size()); }
+/// of scores of the query heads that share a KV head where that is more; and tables of
+/// a few MiB.
+struct RowsWorkspace {
   std::size_t bytes() const;
 
   /// Buffers of one thread, which works on a block of rows and the query heads of one KV head:
@@ -49,7 +44,7 @@ class RowsWorkspace {
     std::int64_t union_eligible = 0;
   };
 
-  std::vector<Scratch> scratch;            ///< [threads]
+  std::vector<Scratch> scratch;            ///< [threads], as many as OpenMP would use
   AlignedBuffer<float> keys;               ///< [kv_heads, pages, head_dim, kPageRows]
   AlignedBuffer<float> means;              ///< [kv_heads, rows, head_dim]: mean of V up to the row
   std::vector<HeadResult> head_results;    ///< [rows, heads]
@@ -60,10 +55,10 @@ class RowsWorkspace {
 /// segment.identity(i), by the state's policy; the gate never applies. The keys and values of all
 /// rows are in the cache already. query (rotated, unscaled), output: [row_count, heads, head_dim].
 ///
-/// A row's result depends on neither the rows that stand in the same segment nor the number of
-/// threads. Statistics and records are taken in row order; only generated rows are observed. Throws
-/// Error (numerical) that names layer and head at a NaN or +Inf score or a row without a finite
-/// one, for the first such row.
+/// Runs on as many threads as OpenMP is set to. A row's result depends on neither the rows that
+/// stand in the same segment nor the number of threads. Statistics and records are taken in row
+/// order; only generated rows are observed. Throws Error (numerical) that names layer and head at a
+/// NaN or +Inf score or a row without a finite one, for the first such row.
 void attend_rows(AttentionState& state, int layer, const CacheView& cache, const Segment& segment,
                  const float* query, float* output, RowsWorkspace& workspace);
 

@@ -20,10 +20,7 @@ constexpr std::int64_t kParallelRows = 4;
 class CpuBackend final : public Backend {
  public:
   CpuBackend(ModelShape shape, const BackendOptions& options)
-      : shape_(std::move(shape)),
-        options_(options),
-        linear_workspace_(options.threads),
-        rows_workspace_(options.threads) {}
+      : shape_(std::move(shape)), options_(options), linear_workspace_(options.threads) {}
 
   std::string name() const override { return "cpu"; }
   std::string compute() const override {

@@ -1,6 +1,7 @@
 #include "sift/kernels/cpu/linear.h"
 
 #include <gtest/gtest.h>
+#include <hwy/targets.h>
 
 #include <cmath>
 #include <cstring>
@@ -164,6 +165,45 @@ std::vector<InstructionSet> instruction_sets() {
 
 using Case = std::tuple<DType, Compute, InstructionSet>;
 
+/// What a path computes with: 8-bit prompts run as bf16 or f32, plain weights never in 8 bits.
+Compute effective(const Case& tested, Path path) {
+  const auto [type, compute, set] = tested;
+  if (compute != Compute::q8) return compute;
+  if (path == Path::prompt) return set == InstructionSet::avx512 ? Compute::bf16 : Compute::f32;
+  return is_plain(type) ? Compute::f32 : Compute::q8;
+}
+
+std::vector<std::int64_t> columns_of(DType type) {
+  if (is_plain(type)) return {1, 31, 32, 33, 576};
+  if (traits(type).block_values == 256) return {256, 768};
+  return {32, 64, 576, 1536};
+}
+
+void check_product(const Case& tested, std::int64_t outputs, std::int64_t inputs, Path path) {
+  const auto [type, compute, set] = tested;
+  const std::int64_t n = 3;
+  const Matrix matrix(type, outputs, inputs);
+  Workspace workspace(1, set);
+  const auto packed = pack(matrix.view, compute, workspace);
+  const std::vector<float> x = random_rows(n, inputs);
+  const Compute mode = effective(tested, path);
+  const std::vector<float> rounded = rounded_rows(x, inputs, mode);
+  // Weights are rounded after a fused or unfused multiply-add: a few differ in their last bit.
+  const double tolerance = mode == Compute::bf16 ? 2e-4 : 1e-5;
+  for (const bool add : {false, true}) {
+    std::vector<float> out(static_cast<std::size_t>(n * outputs), 100.0F);
+    const Product product = {packed.get(), out.data()};
+    multiply(path, {&product, 1}, x, n, add, workspace);
+    for (std::int64_t i = 0; i < n * outputs; ++i) {
+      const float* row = rounded.data() + i / outputs * inputs;
+      const Expected want = expected_product(matrix, i % outputs, row, mode == Compute::bf16);
+      const double base = add ? 100 : 0;
+      ASSERT_NEAR(out[i], want.sum + base, tolerance * want.magnitude + 1e-6 * base)
+          << outputs << " x " << inputs << ", row " << i / outputs << ", output " << i % outputs;
+    }
+  }
+}
+
 std::string case_name(const testing::TestParamInfo<Case>& info) {
   const auto [type, compute, set] = info.param;
   const char* modes[] = {"f32", "bf16", "q8"};
@@ -177,43 +217,9 @@ class LinearTest : public testing::TestWithParam<Case> {
   Compute compute() const { return std::get<1>(GetParam()); }
   InstructionSet set() const { return std::get<2>(GetParam()); }
 
-  /// What a path computes with: 8-bit prompts run as bf16 or f32, plain weights never in 8 bits.
-  Compute effective(Path path) const {
-    if (compute() != Compute::q8) return compute();
-    if (path == Path::prompt) {
-      return set() == InstructionSet::avx512 ? Compute::bf16 : Compute::f32;
-    }
-    return is_plain(type()) ? Compute::f32 : Compute::q8;
-  }
-
-  std::vector<std::int64_t> columns() const {
-    if (is_plain(type())) return {1, 31, 32, 33, 576};
-    if (traits(type()).block_values == 256) return {256, 768};
-    return {32, 64, 576, 1536};
-  }
-
-  void check_product(std::int64_t outputs, std::int64_t inputs, Path path) {
-    const std::int64_t n = 3;
-    const Matrix matrix(type(), outputs, inputs);
-    Workspace workspace(1, set());
-    const auto packed = pack(matrix.view, compute(), workspace);
-    const std::vector<float> x = random_rows(n, inputs);
-    const Compute mode = effective(path);
-    const std::vector<float> rounded = rounded_rows(x, inputs, mode);
-    // Weights are rounded after a fused or unfused multiply-add: a few differ in their last bit.
-    const double tolerance = mode == Compute::bf16 ? 2e-4 : 1e-5;
-    for (const bool add : {false, true}) {
-      std::vector<float> out(static_cast<std::size_t>(n * outputs), 100.0F);
-      const Product product = {packed.get(), out.data()};
-      multiply(path, {&product, 1}, x, n, add, workspace);
-      for (std::int64_t i = 0; i < n * outputs; ++i) {
-        const float* row = rounded.data() + i / outputs * inputs;
-        const Expected want = expected_product(matrix, i % outputs, row, mode == Compute::bf16);
-        const double base = add ? 100 : 0;
-        ASSERT_NEAR(out[i], want.sum + base, tolerance * want.magnitude + 1e-6 * base)
-            << outputs << " x " << inputs << ", row " << i / outputs << ", output " << i % outputs;
-      }
-    }
+  std::vector<std::int64_t> columns() const { return columns_of(type()); }
+  void check_product(std::int64_t outputs, std::int64_t inputs, Path path) const {
+    cpu::check_product(GetParam(), outputs, inputs, path);
   }
 };
 
@@ -227,6 +233,9 @@ TEST_P(LinearTest, PromptMatchesDoublePrecision) {
   for (const std::int64_t outputs : {1, 16, 33, 64, 150}) {
     for (const std::int64_t inputs : columns()) check_product(outputs, inputs, Path::prompt);
   }
+  if (type() != DType::q4_1 && type() != DType::f32) return;
+  check_product(4500, 64, Path::prompt);  // more than one panel
+  check_product(1500, 1536, Path::prompt);
 }
 
 TEST_P(LinearTest, RowsAndThreadsDoNotChangeBits) {
@@ -283,6 +292,24 @@ INSTANTIATE_TEST_SUITE_P(Types, LinearTest,
                                           testing::Values(Compute::f32, Compute::bf16, Compute::q8),
                                           testing::ValuesIn(instruction_sets())),
                          case_name);
+
+/// Runs portable kernels as processors with fewer instructions would.
+TEST(Linear, EveryPortableTargetMatchesDoublePrecision) {
+  for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
+    hwy::SetSupportedTargetsForTest(target);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+    for (const DType type : all_types()) {
+      for (const Compute compute : {Compute::f32, Compute::bf16, Compute::q8}) {
+        SCOPED_TRACE(std::string(hwy::TargetName(target)) + " " + std::string(traits(type).name));
+        const Case tested = {type, compute, InstructionSet::portable};
+        check_product(tested, 33, columns_of(type).back(), Path::decode);
+        check_product(tested, 33, columns_of(type).back(), Path::prompt);
+      }
+    }
+  }
+  hwy::SetSupportedTargetsForTest(0);
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+}
 
 TEST(PackedMatrix, GivesRowsBack) {
   Workspace workspace(1);

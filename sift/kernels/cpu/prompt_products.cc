@@ -23,6 +23,7 @@ constexpr std::int64_t kStripRows = 64;
 constexpr std::int64_t kStripTiles = kStripRows / kTileRows;
 /// A panel should stay in the second and third level of cache between expansion and use.
 constexpr std::int64_t kPanelBytes = std::int64_t{4} << 20;
+constexpr std::int64_t kPanelRows = 4096;
 
 /// oneDNN runs on the calling thread's setting.
 class ThreadSetting {
@@ -41,8 +42,7 @@ class ThreadSetting {
 struct PromptProducts::Shape {
   std::int64_t rows;
   std::int64_t columns;
-  std::int64_t outputs;        ///< of the panel
-  std::int64_t output_stride;  ///< of the whole matrix
+  std::int64_t outputs;  ///< of the panel
   bool add;
   bool pairs;
 
@@ -68,8 +68,9 @@ struct PromptProducts::Primitives {
     const std::int64_t stride = (s.outputs + kTileRows - 1) / kTileRows * kTileRows;
     return {dims, memory::data_type::f32, memory::dims{stride, 1}};
   }
+  /// Dense: oneDNN multiplies into wider rows by its slow reference code only.
   static memory::desc destination(const Shape& s) {
-    return {{s.rows, s.outputs}, memory::data_type::f32, memory::dims{s.output_stride, 1}};
+    return {{s.rows, s.outputs}, memory::data_type::f32, memory::format_tag::ab};
   }
 
   const dnnl::matmul& get(const Shape& s, bool strips) {
@@ -159,26 +160,45 @@ void PromptProducts::expand(const PackedMatrix& weight, std::int64_t first_tile,
   }
 }
 
+void PromptProducts::multiply_panel(const PackedMatrix& weight, std::int64_t first_tile,
+                                    std::int64_t tiles, bool add, float* out) {
+  expand(weight, first_tile, tiles);
+  const std::int64_t outputs =
+      std::min(tiles * kTileRows, weight.outputs() - first_tile * kTileRows);
+  const Shape shape = {rows_, columns_, outputs, add, pairs_};
+  auto& p = *primitives_;
+  const dnnl::matmul& product = p.get(shape, strips_);
+  memory source(Primitives::source(shape), p.engine, input_);
+  memory weights(Primitives::weights(shape, strips_), p.engine, panel_.data());
+  memory destination(Primitives::destination(shape), p.engine, out);
+  product.execute(
+      p.stream, {{DNNL_ARG_SRC, source}, {DNNL_ARG_WEIGHTS, weights}, {DNNL_ARG_DST, destination}});
+  p.stream.wait();
+}
+
+void PromptProducts::store_panel(std::int64_t width, std::int64_t stride, bool add, float* out) {
+#pragma omp parallel for schedule(static) num_threads(threads_)
+  for (std::int64_t row = 0; row < rows_; ++row) {
+    const float* from = panel_output_.data() + row * width;
+    float* to = out + row * stride;
+    for (std::int64_t i = 0; i < width; ++i) to[i] = add ? to[i] + from[i] : from[i];
+  }
+}
+
 void PromptProducts::multiply(const PackedMatrix& weight, bool add, float* out) {
   const ThreadSetting setting(threads_);
-  const std::int64_t row_bytes = columns_ * (pairs_ ? 2 : 4);
-  const std::int64_t strips = std::max<std::int64_t>(1, kPanelBytes / (row_bytes * kStripRows));
+  const std::int64_t strip_bytes = kStripRows * columns_ * (pairs_ ? 2 : 4);
+  const std::int64_t strips =
+      std::clamp<std::int64_t>(kPanelBytes / strip_bytes, 1, kPanelRows / kStripRows);
   const std::int64_t panel_tiles = strips * kStripTiles;
-  const std::int64_t outputs = weight.outputs();
+  if (weight.tiles() <= panel_tiles) return multiply_panel(weight, 0, weight.tiles(), add, out);
+  panel_output_.ensure(static_cast<std::size_t>(rows_ * panel_tiles * kTileRows));
   for (std::int64_t tile = 0; tile < weight.tiles(); tile += panel_tiles) {
     const std::int64_t tiles = std::min(panel_tiles, weight.tiles() - tile);
     const std::int64_t first = tile * kTileRows;
-    expand(weight, tile, tiles);
-    const Shape shape = {rows_,   columns_, std::min(tiles * kTileRows, outputs - first),
-                         outputs, add,      pairs_};
-    auto& p = *primitives_;
-    p.get(shape, strips_)
-        .execute(p.stream,
-                 {{DNNL_ARG_SRC, memory(Primitives::source(shape), p.engine, input_)},
-                  {DNNL_ARG_WEIGHTS,
-                   memory(Primitives::weights(shape, strips_), p.engine, panel_.data())},
-                  {DNNL_ARG_DST, memory(Primitives::destination(shape), p.engine, out + first)}});
-    p.stream.wait();
+    multiply_panel(weight, tile, tiles, false, panel_output_.data());
+    store_panel(std::min(tiles * kTileRows, weight.outputs() - first), weight.outputs(), add,
+                out + first);
   }
 }
 

@@ -28,6 +28,11 @@ class PromptProducts {
   struct Primitives;
 
   void expand(const PackedMatrix& weight, std::int64_t first_tile, std::int64_t tiles);
+  /// out [rows, 16 · tiles or what is left of the outputs].
+  void multiply_panel(const PackedMatrix& weight, std::int64_t first_tile, std::int64_t tiles,
+                      bool add, float* out);
+  /// Moves the panel's output [rows, width] to its columns of out [rows, stride].
+  void store_panel(std::int64_t width, std::int64_t stride, bool add, float* out);
 
   int threads_;
   InstructionSet instruction_set_;
@@ -40,6 +45,7 @@ class PromptProducts {
   AlignedBuffer<float> padded_input_;
   AlignedBuffer<std::uint16_t> rounded_input_;
   AlignedBuffer<std::byte> panel_;
+  AlignedBuffer<float> panel_output_;  ///< of matrices that do not fit in one panel
   std::unique_ptr<Primitives> primitives_;
 };
 

@@ -135,14 +135,14 @@ Value add_sequences(Context& context, const Value& left, const Value& right) {
 
 Value repeat(Context& context, const Value& sequence, std::int64_t count) {
   const auto times = static_cast<std::size_t>(std::clamp<std::int64_t>(count, 0, 1 << 30));
-  context.charge(times);
-  context.charge(times * extent_of(sequence).weight);
   if (sequence.is_string()) {
+    context.charge(times / 8 + times * sequence.text().size() / context.limits().bytes_per_step);
     Text text;
     for (std::size_t i = 0; i < times && sequence.text().size() > 0; ++i)
       text.append(sequence.text());
     return context.make_text(std::move(text));
   }
+  context.charge(times * (1 + sequence.list().items.size()));
   std::vector<Value> items;
   for (std::size_t i = 0; i < times; ++i) {
     const auto& once = sequence.list().items;

@@ -10,7 +10,7 @@ namespace sift::jinja {
 namespace {
 
 // After a test's name these go on with the expression and are not its argument.
-constexpr std::array<std::string_view, 5> kNotArguments = {"else", "or", "and", "is", "if"};
+constexpr std::array<std::string_view, 3> kNotArguments = {"else", "or", "and"};
 
 }  // namespace
 

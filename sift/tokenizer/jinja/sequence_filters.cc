@@ -169,6 +169,13 @@ Value sum(Context& context, const Value& input, const Arguments& arguments) {
   return total;
 }
 
+/// The arguments without the first `count`.
+Arguments without_first(const Arguments& arguments, std::size_t count) {
+  const auto& all = arguments.positional;
+  const std::size_t skipped = std::min(count, all.size());
+  return {{all.begin() + static_cast<std::ptrdiff_t>(skipped), all.end()}, arguments.named};
+}
+
 Value map_attribute(Context& context, const Value& input, const Arguments& arguments) {
   const auto bound = bind("map", arguments, {"attribute", "default"});
   std::vector<Value> mapped;
@@ -187,8 +194,7 @@ Value map(Context& context, const Value& input, const Arguments& arguments) {
     if (!has_attribute) fail("map needs a filter or an attribute");
     return map_attribute(context, input, arguments);
   }
-  Arguments rest = arguments;
-  rest.positional.erase(rest.positional.begin());
+  const Arguments rest = without_first(arguments, 1);
   const std::string& name = require_text("map", arguments.positional[0]).bytes();
   std::vector<Value> mapped;
   for (const Value& item : context.items(input)) {
@@ -200,21 +206,16 @@ Value map(Context& context, const Value& input, const Arguments& arguments) {
 /// select, reject, selectattr, rejectattr: the items for which a test holds, or does not.
 template <bool keeps, bool by_attribute>
 Value select(Context& context, const Value& input, const Arguments& arguments) {
-  Arguments rest = arguments;
-  const auto take = [&rest] {
-    const Value front = rest.positional.front();
-    rest.positional.erase(rest.positional.begin());
-    return front;
-  };
-  if (by_attribute && rest.positional.empty()) fail("selectattr and rejectattr need an attribute");
-  const Value path = by_attribute ? take() : Value();
-  const std::string test =
-      rest.positional.empty() ? "" : require_text("a selection", take()).bytes();
+  const auto& given = arguments.positional;
+  const std::size_t test_at = by_attribute ? 1 : 0;
+  if (given.size() < test_at) fail("selectattr and rejectattr need an attribute");
+  const bool tests = given.size() > test_at;
+  const std::string test = tests ? require_text("a selection", given[test_at]).bytes() : "";
+  const Arguments rest = without_first(arguments, test_at + 1);
   std::vector<Value> kept;
   for (const Value& item : context.items(input)) {
-    const Value looked_at = by_attribute ? get_path(context, item, path) : item;
-    const bool held =
-        test.empty() ? is_true(looked_at) : apply_test(context, test, looked_at, rest);
+    const Value looked_at = by_attribute ? get_path(context, item, given[0]) : item;
+    const bool held = tests ? apply_test(context, test, looked_at, rest) : is_true(looked_at);
     if (held == keeps) kept.push_back(item);
   }
   return context.make_list(std::move(kept));
