@@ -90,7 +90,8 @@ class Chat {
     });
     print_text("\n");
     flush_stdout();
-    if (!last_->notice.empty()) log_warning("{}", last_->notice);
+    if (!last_->notice.empty() && last_->notice != notice_) log_warning("{}", last_->notice);
+    notice_ = last_->notice;
     if (last_->finish_reason == FinishReason::length) {
       log_info("(cut off: {} of {} tokens of the context used)", conversation_.tokens(),
                engine_.context());
@@ -128,6 +129,7 @@ class Chat {
   const Engine& engine_;
   LineEditor lines_;
   std::optional<GenerationResult> last_;
+  std::string notice_;  // of the last answer: said once, not with every answer
 };
 
 void ChatCommand::run() const {

@@ -38,13 +38,15 @@ void ModelOptions::add_with_positional_model(CLI::App& app) {
 }
 
 void ModelOptions::add_context_to(CLI::App& app) {
-  add_integer(app, "--context", context, 1, 1'000'000'000, "tokens that fit into the context")
-      ->default_str("what the model was made for");
+  add_integer(app, "--context", context, 1, 1'000'000'000,
+              "tokens that fit into the context; default: as many as the model was made for")
+      ->default_str("");
 }
 
 void ModelOptions::add_settings(CLI::App& app) {
-  add_integer(app, "--threads", threads, 1, 1024, "threads that compute")
-      ->default_str("one per core that this process may use");
+  add_integer(app, "--threads", threads, 1, 1024,
+              "threads; default: one per core that this process may use")
+      ->default_str("");
   app.add_option("--affinity", affinity, "processors that threads are tied to, as in 0,2-5")
       ->type_name("LIST");
   add_choice<BackendKind>(app, "--backend", backend,

@@ -458,6 +458,7 @@ class Chat(CommandTest):
         terminal.wait_for("> ")
         terminal.send("/stats\r")
         terminal.wait_for("last answer: ")
+        self.assertLess(int(terminal.wait_for(" tokens after")), 3000)
         terminal.send("/quit\r")
         self.assertEqual(terminal.exit_code(), 0)
 
