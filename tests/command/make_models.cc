@@ -93,7 +93,7 @@ struct Maker {
     replace("duplicate_token", in, is);
     replace("no_chat_template", "tokenizer.chat_template", "tokenizer.chat_TEMPLATE");
     replace("chat_template", "{% for", "{% fur");
-    replace("endless_template", "{{'<|im_start|>'", "{% for x in [1] ");
+    replace("endless_template", "{% for message in messages %}", "{% for x in range(99999999)%}");
   }
 
   void write_weights() const {
