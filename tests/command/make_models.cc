@@ -91,6 +91,7 @@ struct Maker {
     const std::string in = std::string(length) + "in";
     const std::string is = std::string(length) + "is";
     replace("duplicate_token", in, is);
+    change<std::uint32_t>("vocabulary", value_of(good, "llama.vocab_size"), 276);
     replace("no_chat_template", "tokenizer.chat_template", "tokenizer.chat_TEMPLATE");
     replace("chat_template", "{% for", "{% fur");
     replace("endless_template", "{% for message in messages %}", "{% for x in range(99999999)%}");
