@@ -91,9 +91,10 @@ struct Maker {
     const std::string in = std::string(length) + "in";
     const std::string is = std::string(length) + "is";
     replace("duplicate_token", in, is);
+    change<std::uint32_t>("vocabulary", value_of(good, "llama.vocab_size"), 276);
     replace("no_chat_template", "tokenizer.chat_template", "tokenizer.chat_TEMPLATE");
     replace("chat_template", "{% for", "{% fur");
-    replace("endless_template", "{{'<|im_start|>'", "{% for x in [1] ");
+    replace("endless_template", "{% for message in messages %}", "{% for x in range(99999999)%}");
   }
 
   void write_weights() const {
