@@ -27,7 +27,7 @@ struct PerplexityCommand {
   PerplexityCommand() { options.context = 2048; }
 
   int run() {
-    options.policy = parse_policy(evaluation_policy());
+    options.policy = evaluation_policy(parse_policy(attention));
     JsonOutput json(output);
     const std::string text = read_text(text_file);
     const auto engine = load_engine(model);
@@ -42,13 +42,6 @@ struct PerplexityCommand {
   }
 
  private:
-  /// Speed rules must not flatter quality: evaluation runs with the gate off.
-  std::string evaluation_policy() const {
-    const Policy policy = parse_policy(attention);
-    if (policy.gate == Gate::off) return policy.name;
-    return policy.name + (policy.name.find(':') == std::string::npos ? ":" : ",") + "gate=off";
-  }
-
   PerplexityResult evaluate(Engine& engine, const std::vector<std::int32_t>& tokens) const {
     const std::int64_t whole = static_cast<std::int64_t>(tokens.size()) / options.context;
     Progress progress("perplexity",

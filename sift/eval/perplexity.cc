@@ -78,7 +78,7 @@ class Window {
       : transformer_(engine.transformer()),
         options_(options),
         tokens_(std::move(tokens)),
-        sequence_(cache, options.policy, transformer_.shape().heads),
+        sequence_(cache, evaluation_policy(options.policy), transformer_.shape().heads),
         likelihood_(likelihood) {
     sequence_.attention().begin_prompt(options.prompt_tokens);
   }
@@ -145,6 +145,12 @@ void summarise(const LikelihoodSum& likelihood, PerplexityResult& result) {
 }
 
 }  // namespace
+
+Policy evaluation_policy(Policy policy) {
+  policy.gate = Gate::off;
+  policy.name = policy_name(policy);
+  return policy;
+}
 
 PerplexityResult perplexity(Engine& engine, std::span<const std::int32_t> tokens,
                             const PerplexityOptions& options, const WindowCallback& callback) {

@@ -24,8 +24,11 @@ enum class EvaluationPath : std::uint8_t {
   decode,   ///< token by token after the prompt, through the decode kernels
 };
 
+/// `policy` as evaluations run it: with the gate off, so that speed rules never flatter quality.
+Policy evaluation_policy(Policy policy);
+
 struct PerplexityOptions {
-  Policy policy;                   ///< the gate is taken as off
+  Policy policy;                   ///< runs as evaluation_policy() has it
   std::int64_t context = 0;        ///< N, tokens of a window; 2 to the engine's context
   std::int64_t windows = 0;        ///< windows to run from the text's start; 0 is all whole ones
   std::int64_t prompt_tokens = 0;  ///< P, rows of a window that run dense; 0 … N − 2
