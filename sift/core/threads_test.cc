@@ -12,7 +12,10 @@ namespace {
 
 class FakeRoot {
  public:
-  FakeRoot() : path_(testing::TempDir() + "/sift_threads_root") {
+  // Tests run beside each other, so each has a folder of its own.
+  FakeRoot()
+      : path_(testing::TempDir() + "/sift_threads_" +
+              testing::UnitTest::GetInstance()->current_test_info()->name()) {
     std::filesystem::remove_all(path_);
   }
   ~FakeRoot() { std::filesystem::remove_all(path_); }
