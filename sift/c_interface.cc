@@ -21,6 +21,7 @@
 #include "sift/sift.h"
 #include "sift/tokenizer/tokenizer.h"
 
+// NOLINTBEGIN(readability-identifier-naming): the handles that sift.h names
 struct sift_engine {
   explicit sift_engine(const sift::EngineOptions& options) : engine(options) {}
   sift::Engine engine;
@@ -30,6 +31,7 @@ struct sift_session {
   std::unique_ptr<sift::Session> session;
   std::string notice;
 };
+// NOLINTEND(readability-identifier-naming)
 
 namespace {
 

@@ -17,6 +17,8 @@
 extern "C" {
 #endif
 
+/* NOLINTBEGIN(readability-identifier-naming): names as C libraries have them */
+
 #define SIFT_C_VERSION 1
 
 typedef enum sift_status {
@@ -134,6 +136,8 @@ sift_status sift_generate(sift_session* session, const int32_t* prompt, size_t c
                           void* context, sift_statistics* statistics);
 /* What the last generation ran otherwise than asked, or "". Valid until the next one. */
 const char* sift_session_notice(const sift_session* session);
+
+/* NOLINTEND(readability-identifier-naming) */
 
 #ifdef __cplusplus
 }

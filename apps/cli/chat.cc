@@ -92,6 +92,7 @@ class Chat {
     flush_stdout();
     if (!last_->notice.empty() && last_->notice != notice_) log_warning("{}", last_->notice);
     notice_ = last_->notice;
+    if (last_->finish_reason == FinishReason::interrupted) log_info("(interrupted)");
     if (last_->finish_reason == FinishReason::length) {
       log_info("(cut off: {} of {} tokens of the context used)", conversation_.tokens(),
                engine_.context());

@@ -95,7 +95,7 @@ std::string models_folder() { return sift_home() + "/models"; }
 std::string resolve_model(const std::string& model) {
   if (std::filesystem::exists(model)) return model;
   if (const KnownModel* known = find_known_model(model)) {
-    const std::string path = models_folder() + "/" + known->file;
+    std::string path = models_folder() + "/" + known->file;
     if (std::filesystem::exists(path)) return path;
     throw Error(ErrorKind::bad_file,
                 fmt::format("model {} is not there yet: get it with `sift pull {}`", model, model));

@@ -33,6 +33,7 @@ std::vector<std::string> option_words(const CommandEntry& command) {
 /// what its arguments may be.
 std::vector<std::string> words_of(const CommandEntry& command) {
   std::vector<std::string> words;
+  words.reserve(command.commands.size());
   for (const CommandEntry& below : command.commands) words.push_back(below.name);
   for (const OptionEntry& option : command.options) {
     if (option.positional) words.insert(words.end(), option.choices.begin(), option.choices.end());
@@ -45,6 +46,7 @@ std::vector<std::string> words_of(const CommandEntry& command) {
 /// Shell patterns for "COMMAND OPTION", one alternative for each of the option's names.
 std::string option_pattern(const CommandEntry& command, const OptionEntry& option) {
   std::vector<std::string> patterns;
+  patterns.reserve(option.names.size());
   for (const std::string& name : option.names) {
     patterns.push_back(quoted(command.path + " " + name));
   }

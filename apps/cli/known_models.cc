@@ -7,7 +7,7 @@
 namespace sift::cli {
 
 const std::vector<KnownModel>& known_models() {
-  static const std::vector<KnownModel> models = [] {
+  static const std::vector<KnownModel> kModels = [] {
     const nlohmann::json table = nlohmann::json::parse(kModelTable);
     std::vector<KnownModel> list;
     for (const nlohmann::json& model : table.at("models")) {
@@ -16,7 +16,7 @@ const std::vector<KnownModel>& known_models() {
     }
     return list;
   }();
-  return models;
+  return kModels;
 }
 
 const KnownModel* find_known_model(const std::string& name) {

@@ -19,21 +19,24 @@ namespace {
 
 constexpr int kHistoryLines = 1000;
 
-/// The next character that is typed. A signal ends the line.
+/// The next character that is typed; bytes that are none are left out. Ctrl-C ends the line.
 int read_character(EditLine*, wchar_t* character) {
   std::mbstate_t state = {};
-  while (true) {
+  while (!interrupted()) {
     char byte = 0;
     const ssize_t count = read(STDIN_FILENO, &byte, 1);
     if (count == 0) return 0;
-    if (count < 0) {
-      if (errno == EINTR && !interrupted()) continue;
-      return -1;
+    if (count < 0 && errno != EINTR) return -1;
+    if (count < 0) continue;
+    std::size_t used = std::mbrtowc(character, &byte, 1, &state);
+    if (used == static_cast<std::size_t>(-1)) {  // not what the bytes before asked for: a new start
+      state = {};
+      used = std::mbrtowc(character, &byte, 1, &state);
+      if (used == static_cast<std::size_t>(-1)) state = {};
     }
-    const std::size_t used = std::mbrtowc(character, &byte, 1, &state);
     if (used <= 1) return 1;
-    if (used == static_cast<std::size_t>(-1)) state = {};  // not a character: left out
   }
+  return -1;
 }
 
 }  // namespace
