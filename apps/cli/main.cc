@@ -8,6 +8,7 @@
 #include "apps/cli/commands.h"
 #include "apps/cli/parse_errors.h"
 #include "apps/cli/report.h"
+#include "apps/cli/waiting.h"
 #include "sift/core/error.h"
 
 namespace sift::cli {
@@ -65,6 +66,7 @@ int run(int argc, char** argv) {
 }  // namespace sift::cli
 
 int main(int argc, char** argv) {
+  sift::cli::bound_waiting(argv);
   using sift::cli::fail;
   try {
     return sift::cli::run(argc, argv);
