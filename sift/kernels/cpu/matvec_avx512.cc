@@ -72,13 +72,12 @@ void multiply_bf16(const TileView& weight, std::int64_t begin, std::int64_t end,
           weight, tile,
           [&](__m512 d, __m512 m, const std::uint8_t* block, std::int64_t b) SIFT_LAMBDA_INLINE {
             const std::uint16_t* at = x + b * kBlockColumns;
-            visit_values<format>(
-                table, d, m, block, [&](int p, __m512 even, __m512 odd) SIFT_LAMBDA_INLINE {
-                  const __m512i pairs = round_pairs(even, odd);
-                  sums.v[p % 4] =
-                      _mm512_dpbf16_ps(sums.v[p % 4], reinterpret_cast<__m512bh>(pairs),
-                                       reinterpret_cast<__m512bh>(broadcast_word(at + 2 * p)));
-                });
+            visit_values<format>(table, d, m, block,
+                                 [&](int p, __m512 even, __m512 odd) SIFT_LAMBDA_INLINE {
+                                   const __m512bh w = as_bfloat(round_pairs(even, odd));
+                                   const __m512bh a = as_bfloat(broadcast_word(at + 2 * p));
+                                   sums.v[p % 4] = _mm512_dpbf16_ps(sums.v[p % 4], w, a);
+                                 });
           });
       store_tile(weight, tile, sums.total(), add, out + row * weight.outputs);
     }
@@ -174,8 +173,8 @@ void multiply_plain_bf16(const TileView& weight, std::int64_t begin, std::int64_
       for (std::int64_t p = 0; p < pairs; p += 4) {
         SIFT_UNROLL
         for (int i = 0; i < 4; ++i) {
-          const auto w = reinterpret_cast<__m512bh>(load_plain_pairs<type>(values, p + i));
-          const auto a = reinterpret_cast<__m512bh>(broadcast_word(x + 2 * (p + i)));
+          const __m512bh w = as_bfloat(load_plain_pairs<type>(values, p + i));
+          const __m512bh a = as_bfloat(broadcast_word(x + 2 * (p + i)));
           sums.v[i] = _mm512_dpbf16_ps(sums.v[i], w, a);
         }
       }

@@ -159,6 +159,17 @@ SIFT_INLINE void store_tile(const TileView& weight, std::int64_t tile, __m512 su
   _mm512_mask_storeu_ps(out, mask, sums);
 }
 
+/// Pairs of bfloat16, typed as the dot product takes them.
+SIFT_INLINE __m512bh as_bfloat(__m512i pairs) {
+#if defined(__clang__)
+  // Empty, but hides where the pairs come from. Clang 16 would otherwise make a permutation or
+  // broadcast before this a shuffle of bfloat16, and the optimiser's cost model for x86 recurses
+  // until the stack overflows when it is asked about a shuffle of that type.
+  asm("" : "+v"(pairs));
+#endif
+  return reinterpret_cast<__m512bh>(pairs);
+}
+
 /// Columns 2p and 2p + 1 as pairs of bfloat16 in each lane.
 SIFT_INLINE __m512i round_pairs(__m512 even, __m512 odd) {
   const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24,
