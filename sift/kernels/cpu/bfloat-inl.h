@@ -15,7 +15,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 /// The nearest bfloat16, ties to even, as a float; NaN stays NaN.
 template <class D, class V = hn::Vec<D>>
-HWY_INLINE V RoundToBfloat(D d, V v) {
+HWY_INLINE V round_to_bfloat(D d, V v) {
   const hn::RebindToUnsigned<D> du;
   const auto bits = hn::BitCast(du, v);
   const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1));

@@ -83,8 +83,8 @@ HWY_INLINE std::size_t bytes_of_row(DType type, int dim) {
   return type == DType::q8_0 ? count / kQ8Values * kQ8Bytes : 2 * count;
 }
 
-void ExpandRows(DType type, const std::byte* rows, int count, int dim, float* destination,
-                std::size_t stride) {
+void expand_rows(DType type, const std::byte* rows, int count, int dim, float* destination,
+                 std::size_t stride) {
   const std::size_t bytes = bytes_of_row(type, dim);
   for (int row = 0; row < count; ++row, rows += bytes, destination += stride) {
     if (type == DType::f16) {
@@ -120,7 +120,7 @@ HWY_INLINE void transpose_quad(const float* source, std::size_t source_stride, f
 }
 #endif
 
-void Transpose(const float* source, int rows, int dim, float* destination, std::size_t stride) {
+void transpose(const float* source, int rows, int dim, float* destination, std::size_t stride) {
 #if HWY_TARGET == HWY_SCALAR
   const int whole_rows = 0;
   const int whole_columns = 0;
@@ -198,7 +198,7 @@ HWY_INLINE void store_q8_0_block(const float* source, std::byte* block) {
   }
 }
 
-void StoreRow(DType type, const float* source, int dim, std::byte* row) {
+void store_row(DType type, const float* source, int dim, std::byte* row) {
   if (type == DType::f16) return store_f16(source, dim, row);
   if (type == DType::bf16) return store_bf16(source, dim, row);
   if (type != DType::q8_0) {
@@ -208,7 +208,7 @@ void StoreRow(DType type, const float* source, int dim, std::byte* row) {
   for (int i = 0; i < dim; i += kQ8Values, row += kQ8Bytes) store_q8_0_block(source + i, row);
 }
 
-void AddToSums(const float* values, int count, double* sums) {
+void add_to_sums(const float* values, int count, double* sums) {
   for (int i = 0; i < count; ++i) sums[i] += static_cast<double>(values[i]);
 }
 
@@ -219,26 +219,26 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace sift::cpu {
 
-HWY_EXPORT(ExpandRows);
-HWY_EXPORT(Transpose);
-HWY_EXPORT(StoreRow);
-HWY_EXPORT(AddToSums);
+HWY_EXPORT(expand_rows);
+HWY_EXPORT(transpose);
+HWY_EXPORT(store_row);
+HWY_EXPORT(add_to_sums);
 
 void expand_rows(DType type, const std::byte* rows, int count, int dim, float* destination,
                  std::size_t stride) {
-  HWY_DYNAMIC_DISPATCH(ExpandRows)(type, rows, count, dim, destination, stride);
+  HWY_DYNAMIC_DISPATCH(expand_rows)(type, rows, count, dim, destination, stride);
 }
 
 void transpose(const float* source, int rows, int dim, float* destination, std::size_t stride) {
-  HWY_DYNAMIC_DISPATCH(Transpose)(source, rows, dim, destination, stride);
+  HWY_DYNAMIC_DISPATCH(transpose)(source, rows, dim, destination, stride);
 }
 
 void store_row(DType type, const float* source, int dim, std::byte* row) {
-  HWY_DYNAMIC_DISPATCH(StoreRow)(type, source, dim, row);
+  HWY_DYNAMIC_DISPATCH(store_row)(type, source, dim, row);
 }
 
 void add_to_sums(const float* values, int count, double* sums) {
-  HWY_DYNAMIC_DISPATCH(AddToSums)(values, count, sums);
+  HWY_DYNAMIC_DISPATCH(add_to_sums)(values, count, sums);
 }
 
 }  // namespace sift::cpu

@@ -20,7 +20,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 using Floats = hn::CappedTag<float, 16>;
 
 /// sums [blocks]: of 32 values each.
-void SumBlocks(const float* values, std::int64_t blocks, float* sums) {
+void sum_blocks(const float* values, std::int64_t blocks, float* sums) {
   const Floats df;
   for (std::int64_t b = 0; b < blocks; ++b) {
     auto sum = hn::Zero(df);
@@ -33,14 +33,14 @@ void SumBlocks(const float* values, std::int64_t blocks, float* sums) {
 
 /// Rounds x [columns] to bfloat16: as floats in `rounded` unless that is null, in 2 bytes in
 /// `pairs`.
-void RoundRow(const float* x, std::int64_t columns, float* rounded, std::uint16_t* pairs) {
+void round_row(const float* x, std::int64_t columns, float* rounded, std::uint16_t* pairs) {
   const Floats df;
   const hn::RebindToUnsigned<Floats> du;
   const hn::RebindToSigned<Floats> di;
   const hn::Rebind<std::uint16_t, Floats> d16;
   std::int64_t i = 0;
   for (; i + static_cast<std::int64_t>(hn::Lanes(df)) <= columns; i += hn::Lanes(df)) {
-    const auto value = RoundToBfloat(df, hn::LoadU(df, x + i));
+    const auto value = round_to_bfloat(df, hn::LoadU(df, x + i));
     if (rounded != nullptr) hn::StoreU(value, df, rounded + i);
     const auto high = hn::BitCast(di, hn::ShiftRight<16>(hn::BitCast(du, value)));
     hn::StoreU(hn::DemoteTo(d16, high), d16, pairs + i);
@@ -53,7 +53,7 @@ void RoundRow(const float* x, std::int64_t columns, float* rounded, std::uint16_
 }
 
 /// The scale of 32 values: NaN when one is not finite.
-HWY_INLINE float BlockScale(const float* x) {
+HWY_INLINE float block_scale(const float* x) {
   const Floats df;
   auto largest = hn::Zero(df);
   auto poison = hn::Zero(df);  // x · 0 is NaN where x is not finite
@@ -69,7 +69,7 @@ HWY_INLINE float BlockScale(const float* x) {
 }
 
 /// codes [16] and their sum.
-HWY_INLINE std::int32_t QuantiseHalf(const float* x, float inverse, std::int8_t* codes) {
+HWY_INLINE std::int32_t quantise_half(const float* x, float inverse, std::int8_t* codes) {
   const Floats df;
   const hn::RebindToSigned<Floats> di;
   const hn::Rebind<std::int8_t, Floats> d8;
@@ -82,12 +82,12 @@ HWY_INLINE std::int32_t QuantiseHalf(const float* x, float inverse, std::int8_t*
   return hn::GetLane(hn::SumOfLanes(di, sum));
 }
 
-void QuantiseBlocks(const float* values, std::int64_t blocks, std::int8_t* codes, float* scales,
-                    std::int32_t* code_sums, float* scaled_sums) {
+void quantise_blocks(const float* values, std::int64_t blocks, std::int8_t* codes, float* scales,
+                     std::int32_t* code_sums, float* scaled_sums) {
   for (std::int64_t b = 0; b < blocks; ++b) {
     const float* x = values + b * kBlockColumns;
     std::int8_t* block_codes = codes + b * kBlockColumns;
-    const float scale = BlockScale(x);
+    const float scale = block_scale(x);
     scales[b] = scale;
     if (!(scale > 0)) {  // zeros, or a NaN scale that makes every sum NaN
       std::memset(block_codes, 0, kBlockColumns);
@@ -96,8 +96,8 @@ void QuantiseBlocks(const float* values, std::int64_t blocks, std::int8_t* codes
       continue;
     }
     const float inverse = 1.0F / scale;
-    code_sums[2 * b] = QuantiseHalf(x, inverse, block_codes);
-    code_sums[2 * b + 1] = QuantiseHalf(x + 16, inverse, block_codes + 16);
+    code_sums[2 * b] = quantise_half(x, inverse, block_codes);
+    code_sums[2 * b + 1] = quantise_half(x + 16, inverse, block_codes + 16);
     scaled_sums[b] = scale * static_cast<float>(code_sums[2 * b] + code_sums[2 * b + 1]);
   }
 }
@@ -108,9 +108,9 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace sift::cpu {
 
-HWY_EXPORT(SumBlocks);
-HWY_EXPORT(RoundRow);
-HWY_EXPORT(QuantiseBlocks);
+HWY_EXPORT(sum_blocks);
+HWY_EXPORT(round_row);
+HWY_EXPORT(quantise_blocks);
 
 void DecodeInputBuffer::ensure(std::int64_t rows, std::int64_t blocks, Compute compute) {
   const auto count = static_cast<std::size_t>(rows * blocks);
@@ -140,15 +140,15 @@ const DecodeInput& DecodeInputBuffer::prepare(const float* x, std::int64_t rows,
   const std::int64_t count = rows * blocks;
   switch (compute) {
     case Compute::f32:
-      HWY_DYNAMIC_DISPATCH(SumBlocks)(values_.data(), count, sums_.data());
+      HWY_DYNAMIC_DISPATCH(sum_blocks)(values_.data(), count, sums_.data());
       break;
     case Compute::bf16:
-      HWY_DYNAMIC_DISPATCH(RoundRow)
+      HWY_DYNAMIC_DISPATCH(round_row)
       (values_.data(), count * kBlockColumns, values_.data(), pairs_.data());
       break;
     case Compute::q8:
-      HWY_DYNAMIC_DISPATCH(SumBlocks)(values_.data(), count, sums_.data());
-      HWY_DYNAMIC_DISPATCH(QuantiseBlocks)
+      HWY_DYNAMIC_DISPATCH(sum_blocks)(values_.data(), count, sums_.data());
+      HWY_DYNAMIC_DISPATCH(quantise_blocks)
       (values_.data(), count, codes_.data(), scales_.data(), code_sums_.data(),
        scaled_sums_.data());
       break;
@@ -162,7 +162,7 @@ void round_rows(const float* x, std::int64_t rows, std::int64_t columns, std::ui
 #pragma omp parallel for schedule(static) num_threads(threads)
   for (std::int64_t row = 0; row < rows; ++row) {
     std::uint16_t* to = out + row * padded;
-    HWY_DYNAMIC_DISPATCH(RoundRow)(x + row * columns, columns, nullptr, to);
+    HWY_DYNAMIC_DISPATCH(round_row)(x + row * columns, columns, nullptr, to);
     std::fill(to + columns, to + padded, std::uint16_t{0});
   }
 }

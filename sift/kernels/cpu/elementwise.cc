@@ -15,7 +15,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 using Floats = hn::ScalableTag<float>;
 
-float SumOfSquares(const float* x, std::int64_t size) {
+float sum_of_squares(const float* x, std::int64_t size) {
   const Floats d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   auto sum0 = hn::Zero(d);
@@ -32,10 +32,10 @@ float SumOfSquares(const float* x, std::int64_t size) {
   return total;
 }
 
-void RmsNorm(const float* x, const float* weight, float epsilon, std::int64_t size, float* y) {
+void rms_norm(const float* x, const float* weight, float epsilon, std::int64_t size, float* y) {
   const Floats d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const float mean_square = SumOfSquares(x, size) / static_cast<float>(size);
+  const float mean_square = sum_of_squares(x, size) / static_cast<float>(size);
   const float scale = 1.0f / std::sqrt(mean_square + epsilon);
   const auto scales = hn::Set(d, scale);
   std::int64_t i = 0;
@@ -45,7 +45,7 @@ void RmsNorm(const float* x, const float* weight, float epsilon, std::int64_t si
   for (; i < size; ++i) y[i] = x[i] * scale * weight[i];
 }
 
-void SiluMultiply(float* gate, const float* up, std::int64_t size) {
+void silu_multiply(float* gate, const float* up, std::int64_t size) {
   const Floats d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const auto one = hn::Set(d, 1.0f);
@@ -59,7 +59,7 @@ void SiluMultiply(float* gate, const float* up, std::int64_t size) {
 }
 
 /// x [dimensions] turned in place, pairs (0, 1), (2, 3), …
-void RotateAdjacent(const float* cosines, const float* sines, std::int64_t dimensions, float* x) {
+void rotate_adjacent(const float* cosines, const float* sines, std::int64_t dimensions, float* x) {
   const Floats d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   std::int64_t i = 0;
@@ -84,9 +84,9 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace sift::cpu {
 
-HWY_EXPORT(RmsNorm);
-HWY_EXPORT(SiluMultiply);
-HWY_EXPORT(RotateAdjacent);
+HWY_EXPORT(rms_norm);
+HWY_EXPORT(silu_multiply);
+HWY_EXPORT(rotate_adjacent);
 
 namespace {
 
@@ -104,11 +104,11 @@ void rotate_halves(const float* cosines, const float* sines, std::int64_t dimens
 }  // namespace
 
 void rms_norm(const float* x, const float* weight, float epsilon, std::int64_t size, float* y) {
-  HWY_DYNAMIC_DISPATCH(RmsNorm)(x, weight, epsilon, size, y);
+  HWY_DYNAMIC_DISPATCH(rms_norm)(x, weight, epsilon, size, y);
 }
 
 void silu_multiply(float* gate, const float* up, std::int64_t size) {
-  HWY_DYNAMIC_DISPATCH(SiluMultiply)(gate, up, size);
+  HWY_DYNAMIC_DISPATCH(silu_multiply)(gate, up, size);
 }
 
 void RotationTable::prepare(const Rope& rope, std::span<const std::int64_t> positions) {
@@ -140,7 +140,7 @@ void RotationTable::rotate(std::int64_t row, int heads, int head_dim, float* dat
   for (int head = 0; head < heads; ++head) {
     float* x = data + static_cast<std::int64_t>(head) * head_dim;
     if (style_ == RopeStyle::adjacent_pairs) {
-      HWY_DYNAMIC_DISPATCH(RotateAdjacent)(cosines, sines, dimensions_, x);
+      HWY_DYNAMIC_DISPATCH(rotate_adjacent)(cosines, sines, dimensions_, x);
     } else {
       rotate_halves(cosines, sines, dimensions_, x);
     }

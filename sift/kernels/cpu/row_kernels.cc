@@ -102,7 +102,7 @@ HWY_INLINE void multiply_wide_tile(int depth, const float* a, std::size_t a_stri
   hn::Store(c32, d, c3 + 2 * n), hn::Store(c33, d, c3 + 3 * n);
 }
 
-void Multiply(int rows, int depth, int columns, ConstBlock a, ConstBlock b, Block c,
+void multiply(int rows, int depth, int columns, ConstBlock a, ConstBlock b, Block c,
               bool accumulate) {
   const int pair = static_cast<int>(2 * hn::Lanes(FloatTag()));
   // Targets with fewer than 32 registers of full width keep to the narrow tile.
@@ -118,7 +118,7 @@ void Multiply(int rows, int depth, int columns, ConstBlock a, ConstBlock b, Bloc
   }
 }
 
-ScoreScan ScanScores(const float* scores, std::int64_t count) {
+ScoreScan scan_scores(const float* scores, std::int64_t count) {
   const FloatTag d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const auto infinity = hn::Inf(d);
@@ -166,11 +166,11 @@ HWY_INLINE double exp2_pass(float* scores, std::int64_t count, float maximum) {
   return total;
 }
 
-double SumExp2(const float* scores, std::int64_t count, float maximum) {
+double sum_exp2(const float* scores, std::int64_t count, float maximum) {
   return exp2_pass<false>(const_cast<float*>(scores), count, maximum);
 }
 
-double ReplaceExp2(float* scores, std::int64_t count, float maximum) {
+double replace_exp2(float* scores, std::int64_t count, float maximum) {
   return exp2_pass<true>(scores, count, maximum);
 }
 
@@ -183,8 +183,8 @@ HWY_INLINE void flush_partial_sums(HeadSelection* heads, int group) {
   }
 }
 
-UnionCount SelectKeys(HeadSelection* heads, int group, std::int32_t visible,
-                      std::int32_t forced_before, std::int32_t forced_from) {
+UnionCount select_keys(HeadSelection* heads, int group, std::int32_t visible,
+                       std::int32_t forced_before, std::int32_t forced_from) {
   const FloatTag d;
   const hn::RebindToSigned<FloatTag> di;
   const auto lanes = static_cast<std::int32_t>(hn::Lanes(d));
@@ -224,7 +224,7 @@ UnionCount SelectKeys(HeadSelection* heads, int group, std::int32_t visible,
   return count;
 }
 
-void Combine(const float* sums, float factor, const float* addend, float addend_factor, int count,
+void combine(const float* sums, float factor, const float* addend, float addend_factor, int count,
              float* out) {
   for (int i = 0; i < count; ++i) out[i] = sums[i] * factor;
   if (addend == nullptr) return;
@@ -238,38 +238,38 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace sift::cpu {
 
-HWY_EXPORT(Multiply);
-HWY_EXPORT(ScanScores);
-HWY_EXPORT(SumExp2);
-HWY_EXPORT(ReplaceExp2);
-HWY_EXPORT(SelectKeys);
-HWY_EXPORT(Combine);
+HWY_EXPORT(multiply);
+HWY_EXPORT(scan_scores);
+HWY_EXPORT(sum_exp2);
+HWY_EXPORT(replace_exp2);
+HWY_EXPORT(select_keys);
+HWY_EXPORT(combine);
 
 void multiply(int rows, int depth, int columns, ConstBlock a, ConstBlock b, Block c,
               bool accumulate) {
-  HWY_DYNAMIC_DISPATCH(Multiply)(rows, depth, columns, a, b, c, accumulate);
+  HWY_DYNAMIC_DISPATCH(multiply)(rows, depth, columns, a, b, c, accumulate);
 }
 
 ScoreScan scan_scores(const float* scores, std::int64_t count) {
-  return HWY_DYNAMIC_DISPATCH(ScanScores)(scores, count);
+  return HWY_DYNAMIC_DISPATCH(scan_scores)(scores, count);
 }
 
 double sum_exp2(const float* scores, std::int64_t count, float maximum) {
-  return HWY_DYNAMIC_DISPATCH(SumExp2)(scores, count, maximum);
+  return HWY_DYNAMIC_DISPATCH(sum_exp2)(scores, count, maximum);
 }
 
 double replace_exp2(float* scores, std::int64_t count, float maximum) {
-  return HWY_DYNAMIC_DISPATCH(ReplaceExp2)(scores, count, maximum);
+  return HWY_DYNAMIC_DISPATCH(replace_exp2)(scores, count, maximum);
 }
 
 UnionCount select_keys(HeadSelection* heads, int group, std::int32_t visible,
                        std::int32_t forced_before, std::int32_t forced_from) {
-  return HWY_DYNAMIC_DISPATCH(SelectKeys)(heads, group, visible, forced_before, forced_from);
+  return HWY_DYNAMIC_DISPATCH(select_keys)(heads, group, visible, forced_before, forced_from);
 }
 
 void combine(const float* sums, float factor, const float* addend, float addend_factor, int count,
              float* out) {
-  HWY_DYNAMIC_DISPATCH(Combine)(sums, factor, addend, addend_factor, count, out);
+  HWY_DYNAMIC_DISPATCH(combine)(sums, factor, addend, addend_factor, count, out);
 }
 
 }  // namespace sift::cpu
