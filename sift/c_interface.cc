@@ -120,8 +120,6 @@ constexpr std::array<std::pair<std::string_view, sift::DType>, 4> kCacheTypes = 
      {"f32", sift::DType::f32},
      {"q8_0", sift::DType::q8_0}}};
 
-constexpr std::int32_t kMostThreads = 1024;
-
 sift_engine_options default_engine_options() {
   return {sizeof(sift_engine_options), "cpu", "q8", "f16", 0, 0};
 }
@@ -143,9 +141,9 @@ sift_generation_options default_generation_options() {
 }
 
 sift::EngineOptions engine_options(const char* path, const sift_engine_options& given) {
-  if (given.threads < 0 || given.threads > kMostThreads) {
-    throw Error(ErrorKind::invalid_argument,
-                fmt::format("threads is {}, expected 0 to {}", given.threads, kMostThreads));
+  if (given.threads < 0 || given.threads > sift::kMaximumThreads) {
+    throw Error(ErrorKind::invalid_argument, fmt::format("threads is {}, expected 0 to {}",
+                                                         given.threads, sift::kMaximumThreads));
   }
   sift::EngineOptions options;
   options.model_path = path;

@@ -74,6 +74,7 @@ struct BenchCommand {
             {"maximum", result.maximum()},
             {"repetitions", result.tokens_per_second},
             {"compute", engine.transformer().backend().compute()},
+            {"notice", result.notice},
             {"attention", attention_json(policy, result.attention)}};
   }
 

@@ -61,14 +61,14 @@ AttentionState::AttentionState(const Policy& policy, const AttentionShape& shape
   group_tallies_.resize(groups);
 }
 
+Calibrate calibration(const Policy& policy, std::int64_t prompt_tokens) {
+  return prompt_tokens < kMinimumPrefillCalibration ? Calibrate::decode : policy.calibrate;
+}
+
 void AttentionState::begin_prompt(std::int64_t prompt_tokens) {
   prompt_tokens_ = prompt_tokens;
-  calibrate_ = policy_.calibrate;
-  if (policy_.select != Select::above || calibrate_ != Calibrate::prefill ||
-      prompt_tokens >= kMinimumPrefillCalibration) {
-    return;
-  }
-  calibrate_ = Calibrate::decode;
+  calibrate_ = calibration(policy_, prompt_tokens);
+  if (policy_.select != Select::above || calibrate_ == policy_.calibrate) return;
   notice_ = fmt::format(
       "calibrate=prefill needs a prompt of {} tokens and this one has {}: the first {} generated "
       "tokens run dense and calibrate instead (calibrate=decode).",

@@ -69,6 +69,9 @@ class AttentionState {
   /// than 64 prompt tokens becomes `decode`; notice() says so.
   void begin_prompt(std::int64_t prompt_tokens);
 
+  /// How the request calibrates: see calibration().
+  Calibrate calibrate() const { return calibrate_; }
+
   /// A sentence about what runs otherwise than asked, empty if nothing does.
   const std::string& notice() const { return notice_; }
 
@@ -130,6 +133,10 @@ class AttentionState {
   std::vector<HeadTally> head_tallies_;    ///< [layers, heads]
   std::vector<GroupTally> group_tallies_;  ///< [layers, kv_heads]
 };
+
+/// How a request with `prompt_tokens` prompt tokens calibrates: the policy's choice, or `decode`
+/// where the prompt is too short for `prefill`.
+Calibrate calibration(const Policy& policy, std::int64_t prompt_tokens);
 
 /// Whether a prompt row with `visible` keys is one that `calibrate=prefill` records: its count is
 /// round(16 · 64^(j / (warmup − 1))) for some j ≥ 0. REQUIRES: warmup ≥ 2.

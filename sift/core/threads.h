@@ -11,6 +11,9 @@ namespace sift {
 /// `root` stands for "/" (tests give a folder of their own).
 int default_thread_count(const std::string& root = "");
 
+/// More threads than this are not taken.
+inline constexpr int kMaximumThreads = 1024;
+
 /// Reads a processor list, "0,2-5". Throws Error (invalid_argument) when it is none.
 std::vector<int> parse_processor_list(std::string_view text);
 

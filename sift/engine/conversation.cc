@@ -66,8 +66,7 @@ void Conversation::clear() {
 }
 
 void Conversation::set_policy(const Policy& policy) {
-  session_.reset();  // gives its cache back before the next one takes its own
-  session_ = engine_.start_session(policy);
+  session_ = engine_.start_session(policy);  // or throws, and the old one stays
   policy_ = policy;
 }
 
@@ -111,6 +110,8 @@ GenerationResult Conversation::say(const std::string& text, const GenerationRequ
   messages_.push_back({"assistant", result.text});
   text_ += result.text;
   ids_.insert(ids_.end(), result.token_ids.begin(), result.token_ids.end());
+  // A stop string was cut out of the text but not of the tokens: then the text is encoded anew.
+  if (engine_.tokenizer().decode(result.token_ids) != result.text) ids_.clear();
   return result;
 }
 

@@ -101,6 +101,14 @@ TEST_F(ConversationTest, ClearAndPolicyStartTheCacheAfresh) {
   EXPECT_EQ(conversation.say("a", short_answer()).prompt_tokens, first.prompt_tokens);
 }
 
+TEST_F(ConversationTest, ARefusedPolicyLeavesTheOldOne) {
+  Conversation conversation(*engine_, parse_policy("full"), "");
+  conversation.say("a", short_answer());
+  EXPECT_THROW(conversation.set_policy(parse_policy("sift:calibrate=decode,warmup=9000")), Error);
+  EXPECT_EQ(conversation.policy().name, "full");
+  EXPECT_NO_THROW(conversation.say("b", short_answer()));
+}
+
 TEST_F(ConversationTest, AModelWithoutATemplateIsRefused) {
   RandomModelOptions model;
   GgufWriter writer = random_llama(model);

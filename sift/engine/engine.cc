@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "sift/core/error.h"
+#include "sift/core/threads.h"
 #include "sift/engine/stop_strings.h"
 #include "sift/model/model.h"
 #include "sift/tokenizer/stream_decoder.h"
@@ -28,6 +29,14 @@ std::unique_ptr<Backend> make_backend(const EngineOptions& options, const ModelS
   return make_cpu_backend(shape, {options.compute, options.threads});
 }
 
+EngineOptions check_threads(const EngineOptions& options) {
+  if (options.threads < 1 || options.threads > kMaximumThreads) {
+    throw Error(ErrorKind::invalid_argument, fmt::format("{} threads asked for, expected 1 to {}",
+                                                         options.threads, kMaximumThreads));
+  }
+  return options;
+}
+
 std::int64_t choose_context(std::int64_t asked, std::int64_t trained) {
   if (asked == 0) return trained;
   if (asked < 1 || asked > trained) {
@@ -42,7 +51,8 @@ std::int64_t choose_context(std::int64_t asked, std::int64_t trained) {
 /// A warm-up that no sequence can outlast is a mistake; one that a sequence happens not to outlast
 /// is told in the result's notice.
 void check_policy(const Policy& policy, std::int64_t context) {
-  if (policy.select == Select::above && policy.warmup >= context) {
+  if (policy.select == Select::above && policy.calibrate == Calibrate::decode &&
+      policy.warmup >= context) {
     throw Error(ErrorKind::invalid_argument,
                 fmt::format("option 'warmup' of attention policy '{}' is {}, expected less than "
                             "the context of {} tokens",
@@ -51,11 +61,12 @@ void check_policy(const Policy& policy, std::int64_t context) {
 }
 
 /// Why a sifting policy ran all of its `rows` generated rows dense; empty when it did not.
-std::string dense_notice(const Policy& policy, const AttentionStatistics& statistics,
+std::string dense_notice(const AttentionState& state, const AttentionStatistics& statistics,
                          std::int64_t rows) {
+  const Policy& policy = state.policy();
   if (policy.select != Select::above || statistics.sparse_steps > 0) return {};
   if (rows == 0) return "no step ran sparse: prompts run dense, and no token was run after it";
-  if (policy.calibrate == Calibrate::decode && rows <= policy.warmup) {
+  if (state.calibrate() == Calibrate::decode && rows <= policy.warmup) {
     return fmt::format(
         "no step ran sparse: the warm-up takes the first {} generated tokens, and {} were run",
         policy.warmup, rows);
@@ -110,7 +121,7 @@ std::string_view name(FinishReason reason) {
 }
 
 Engine::Engine(const EngineOptions& options)
-    : options_(options), model_(std::make_unique<Model>(options.model_path)) {
+    : options_(check_threads(options)), model_(std::make_unique<Model>(options.model_path)) {
   tokenizer_ = std::make_unique<Tokenizer>(tokenizer_from_gguf(model_->metadata()));
   tokenizer_->require_embedding_rows(model_->shape().vocabulary);
   options_.context = choose_context(options.context, model_->config().context_length);
@@ -181,7 +192,7 @@ void Session::restart(std::int64_t prompt_tokens) {
 
 void Session::run_prompt(const std::vector<std::int32_t>& prompt) {
   const auto size = static_cast<std::int64_t>(prompt.size());
-  // The newest row runs again when all of the prompt is cached: its logits are needed.
+  // A prompt that adds nothing to the cached rows starts afresh: its last row's logits are gone.
   const bool continues = sequence_ != nullptr && cached_.size() < prompt.size() &&
                          std::equal(cached_.begin(), cached_.end(), prompt.begin());
   if (!continues) restart(size);
@@ -193,10 +204,21 @@ void Session::run_prompt(const std::vector<std::int32_t>& prompt) {
     sequence_->reserve(rows);
     const Segment segment{sequence_.get(), 0, rows, rows};
     const Batch batch{{prompt.data() + begin, static_cast<std::size_t>(rows)}, {&segment, 1}};
-    transformer.forward(batch);
+    forward(batch);
     cached_.insert(cached_.end(), prompt.begin() + begin, prompt.begin() + end);
     const std::int64_t newest = rows - 1;
     if (end == size) transformer.logits(batch, {&newest, 1}, logits_);
+  }
+}
+
+/// A pass that fails leaves some layers' rows and sums behind: the sequence cannot go on.
+void Session::forward(const Batch& batch) {
+  try {
+    engine_.transformer().forward(batch);
+  } catch (...) {
+    sequence_.reset();
+    cached_.clear();
+    throw;
   }
 }
 
@@ -204,7 +226,7 @@ void Session::run_token(std::int32_t token) {
   sequence_->reserve(1);
   const Segment segment{sequence_.get(), 0, 1, 0};
   const Batch batch{{&token, 1}, {&segment, 1}, /*decode=*/true};
-  engine_.transformer().forward(batch);
+  forward(batch);
   cached_.push_back(token);
   const std::int64_t row = 0;
   engine_.transformer().logits(batch, {&row, 1}, logits_);
@@ -234,6 +256,8 @@ GenerationResult Session::generate(const GenerationRequest& request,
     result.generated_tokens += 1;
     if (tokenizer.ends_generation(token.id) && !request.ignore_end_of_text) {
       result.finish_reason = FinishReason::stop;
+      token.text = output.flush();
+      if (callback && !token.text.empty()) callback(token);
       break;
     }
     seen.push_back(token.id);
@@ -258,7 +282,8 @@ GenerationResult Session::generate(const GenerationRequest& request,
   result.attention = sequence_->attention().totals(row_bytes);
   result.notice = sequence_->attention().notice();
   if (result.notice.empty()) {
-    result.notice = dense_notice(policy_, result.attention.summary(), sequence_->generated());
+    result.notice =
+        dense_notice(sequence_->attention(), result.attention.summary(), sequence_->generated());
   }
   engine_.model().check_intact();
   return result;

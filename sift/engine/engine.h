@@ -63,7 +63,8 @@ struct GenerationResult {
   std::string notice;  ///< what ran otherwise than asked, empty if nothing
 };
 
-/// Called with every token; return false to end generation (`interrupted`).
+/// Called with every token, and with the end token where text was held back for it; return false to
+/// end generation (`interrupted`).
 using TokenCallback = std::function<bool(const GeneratedToken&)>;
 
 class Session;
@@ -105,7 +106,8 @@ class Session {
   ~Session();
 
   /// Continues `request.prompt`, which holds the whole conversation: what of it is cached already
-  /// is not run again. A prompt that departs from the cached rows starts afresh.
+  /// is not run again. A prompt that departs from the cached rows, or adds nothing to them, starts
+  /// afresh.
   /// `request.policy` is ignored: the session's policy holds. Throws Error (invalid_argument) when
   /// the prompt is empty, holds an unknown id, or does not fit the context.
   GenerationResult generate(const GenerationRequest& request, const TokenCallback& callback = {});
@@ -114,6 +116,7 @@ class Session {
   void check(const GenerationRequest& request) const;
   void restart(std::int64_t prompt_tokens);
   void run_prompt(const std::vector<std::int32_t>& prompt);
+  void forward(const Batch& batch);
   void run_token(std::int32_t token);
 
   Engine& engine_;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "sift/core/error.h"
+#include "sift/model/model.h"
 #include "sift/tokenizer/tokenizer.h"
 #include "sift/transformer/transformer.h"
 
@@ -52,7 +53,8 @@ void check_range(std::string_view what, std::int64_t value, std::int64_t low, st
 std::int64_t check(const Engine& engine, std::int64_t tokens, const PerplexityOptions& options) {
   check_range("context", options.context, 2, engine.context());
   check_range("prompt tokens", options.prompt_tokens, 0, options.context - 2);
-  if (options.policy.select != Select::all && options.policy.calibrate == Calibrate::decode &&
+  if (options.policy.select != Select::all &&
+      calibration(options.policy, options.prompt_tokens) == Calibrate::decode &&
       options.policy.warmup >= options.context - options.prompt_tokens) {
     throw Error(ErrorKind::invalid_argument,
                 fmt::format("warmup is {}, expected less than the {} rows of a window after its "
@@ -167,6 +169,7 @@ PerplexityResult perplexity(Engine& engine, std::span<const std::int32_t> tokens
     if (tokenizer.adds_bos() && tokenizer.bos_id()) window_tokens[0] = *tokenizer.bos_id();
     Window window(engine, cache, options, std::move(window_tokens), likelihood);
     window.run();
+    engine.model().check_intact();
     const AttentionTotals totals = window.attention().totals(value_row_bytes);
     if (index == 0) {
       result.attention = totals;

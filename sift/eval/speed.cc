@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "sift/core/error.h"
+#include "sift/model/model.h"
 #include "sift/transformer/transformer.h"
 
 namespace sift {
@@ -96,7 +97,8 @@ SpeedResult decode_speed(Engine& engine, std::span<const std::int32_t> text, con
                          std::int64_t depth, std::int64_t tokens, std::int64_t repeat,
                          const SpeedCallback& callback) {
   constexpr std::int64_t kUntimed = 2;
-  const bool calibrates = policy.select != Select::all && policy.calibrate == Calibrate::decode;
+  const bool calibrates =
+      policy.select != Select::all && calibration(policy, depth) == Calibrate::decode;
   const std::int64_t warmup = calibrates ? policy.warmup : 0;
   const std::int64_t prompt = std::max<std::int64_t>(depth - warmup, 1);
   const std::int64_t before = std::max(depth, prompt + warmup);
@@ -105,7 +107,7 @@ SpeedResult decode_speed(Engine& engine, std::span<const std::int32_t> text, con
   Feed feed(engine, cache, policy, text, prompt);
   feed.prompt(prompt);
   feed.decode(before - prompt + kUntimed);
-  SpeedResult result{before, tokens, {}, {}};
+  SpeedResult result{before, tokens, {}, {}, {}};
   for (std::int64_t i = 0; i < repeat; ++i) {
     const Clock::time_point start = Clock::now();
     feed.decode(tokens);
@@ -113,6 +115,8 @@ SpeedResult decode_speed(Engine& engine, std::span<const std::int32_t> text, con
     if (callback && !callback()) break;
   }
   result.attention = feed.attention().totals(static_cast<std::int64_t>(cache.layout().row_bytes()));
+  result.notice = feed.attention().notice();
+  engine.model().check_intact();
   return result;
 }
 
@@ -120,7 +124,7 @@ SpeedResult prefill_speed(Engine& engine, std::span<const std::int32_t> text, co
                           std::int64_t tokens, std::int64_t repeat, const SpeedCallback& callback) {
   check_length(engine, text, tokens);
   KvCache cache(engine.cache_layout(), tokens);
-  SpeedResult result{0, tokens, {}, {}};
+  SpeedResult result{0, tokens, {}, {}, {}};
   for (std::int64_t i = 0; i <= repeat; ++i) {
     Feed feed(engine, cache, policy, text, tokens);
     const Clock::time_point start = Clock::now();
@@ -129,6 +133,7 @@ SpeedResult prefill_speed(Engine& engine, std::span<const std::int32_t> text, co
     result.tokens_per_second.push_back(rate(tokens, start));
     if (callback && !callback()) break;
   }
+  engine.model().check_intact();
   result.attention.dense_policy = policy.select == Select::all;
   return result;
 }

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "sift/attention/policy.h"
@@ -16,7 +17,8 @@ struct SpeedResult {
   std::int64_t depth = 0;                 ///< tokens cached before the first piece
   std::int64_t tokens = 0;                ///< tokens of one piece
   std::vector<double> tokens_per_second;  ///< one per repetition, in order of time
-  AttentionTotals attention;              ///< of all pieces together
+  AttentionTotals attention;  ///< of all generated rows, those of the untimed warm-up included
+  std::string notice;         ///< what ran otherwise than asked, empty if nothing
 
   double median() const;
   double minimum() const;
