@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <exception>
 #include <functional>
 #include <memory>
 
@@ -38,17 +39,23 @@ struct BenchCommand {
     const std::vector<std::int32_t> ids = token_ids(*engine, text);
     catch_interrupts();
     nlohmann::ordered_json results = nlohmann::ordered_json::array();
+    std::exception_ptr failure;  // kept until the depths that were measured before it are written
     for (const std::int64_t depth : depths) {
-      const SpeedResult result = measure(*engine, ids, policy, depth);
-      results.push_back(to_json(name, *engine, policy, result));
-      if (!json.to_stdout()) print(name, policy, result);
-      if (interrupted()) break;
+      try {
+        const SpeedResult result = measure(*engine, ids, policy, depth);
+        results.push_back(to_json(name, *engine, policy, result));
+        if (!json.to_stdout()) print(name, policy, result);
+      } catch (const Error&) {
+        failure = std::current_exception();
+      }
+      if (failure || interrupted()) break;
     }
+    if (failure && results.empty()) std::rethrow_exception(failure);
     nlohmann::ordered_json object = {{"results", results},
                                      {"text", text_file.empty() ? "random tokens" : text_file}};
     object.update(engine_json(*engine));
     if (json.wanted()) json.write(object);
-    flush_stdout();
+    if (failure) std::rethrow_exception(failure);
     return interrupted() ? static_cast<int>(ErrorKind::interrupted) : 0;
   }
 
@@ -86,11 +93,12 @@ struct BenchCommand {
 };
 
 std::shared_ptr<BenchCommand> add_measurement(CLI::App& app, std::vector<std::int64_t> depths,
+                                              std::int64_t lowest_depth,
                                               const std::string& depth_help, std::int64_t repeat) {
   auto command = std::make_shared<BenchCommand>();
   command->depths = std::move(depths);
   command->repeat = repeat;
-  add_integers(app, "--depth", command->depths, 0, 1'000'000'000, depth_help);
+  add_integers(app, "--depth", command->depths, lowest_depth, 1'000'000'000, depth_help);
   add_integer(app, "--repeat", command->repeat, 1, 1'000'000, "repetitions");
   app.add_option("--text", command->text_file, "file whose tokens are run; default: random tokens")
       ->type_name("FILE");
@@ -112,7 +120,7 @@ void add_bench(CLI::App& root, int& exit_code) {
   CLI::App* decode = bench->add_subcommand("decode", "Token-by-token generation at given depths");
   decode->footer(
       "Example:\n  sift bench decode --depth 0,4096,8000 --text book.txt --attention sift");
-  auto decoding = add_measurement(*decode, {0, 4096}, "tokens in the cache before", 5);
+  auto decoding = add_measurement(*decode, {0, 4096}, 0, "tokens in the cache before", 5);
   decoding->tokens = 32;
   add_integer(*decode, "--tokens", decoding->tokens, 1, 1'000'000, "tokens of one repetition");
   decode->callback([decoding, &exit_code] {
@@ -125,7 +133,7 @@ void add_bench(CLI::App& root, int& exit_code) {
 
   CLI::App* prefill = bench->add_subcommand("prefill", "Processing prompts of given lengths");
   prefill->footer("Example:\n  sift bench prefill --depth 512,2048 --repeat 5");
-  auto prefilling = add_measurement(*prefill, {512}, "tokens of the prompt", 5);
+  auto prefilling = add_measurement(*prefill, {512}, 1, "tokens of the prompt", 5);
   prefill->callback([prefilling, &exit_code] {
     exit_code = prefilling->run("prefill", [&](Engine& engine, const std::vector<std::int32_t>& ids,
                                                const Policy& policy, std::int64_t depth) {

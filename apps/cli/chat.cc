@@ -64,7 +64,6 @@ class Chat {
       }
     }
     if (lines_.interactive()) print_text("\n");
-    flush_stdout();
   }
 
  private:
@@ -85,11 +84,9 @@ class Chat {
   void say(const std::string& text) {
     last_ = conversation_.say(text, request_, [](const GeneratedToken& token) {
       print_text(token.text);
-      flush_stdout();
       return !interrupted();
     });
     print_text("\n");
-    flush_stdout();
     if (!last_->notice.empty() && last_->notice != notice_) log_warning("{}", last_->notice);
     notice_ = last_->notice;
     if (last_->finish_reason == FinishReason::interrupted) log_info("(interrupted)");

@@ -105,7 +105,6 @@ struct CompareCommand {
     }
     if (json.wanted()) json.write(outcomes_json(*engine, outcomes));
     if (!json.to_stdout()) print_text("\n" + table(outcomes));
-    flush_stdout();
     return outcomes.back().result.finish_reason == FinishReason::interrupted
                ? static_cast<int>(ErrorKind::interrupted)
                : 0;

@@ -190,7 +190,6 @@ void add_completion(CLI::App& root) {
     print_text(*shell == Shell::bash  ? bash_script(table)
                : *shell == Shell::zsh ? zsh_script(table)
                                       : fish_script(table));
-    flush_stdout();
   });
 }
 

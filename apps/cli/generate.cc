@@ -25,7 +25,6 @@ struct GenerateCommand {
     const GenerationResult result = run_generation(*engine, request, !json.to_stdout());
     report(policy, result);
     if (json.wanted()) json.write(generation_json(*engine, policy, result));
-    flush_stdout();
     return result.finish_reason == FinishReason::interrupted
                ? static_cast<int>(ErrorKind::interrupted)
                : 0;

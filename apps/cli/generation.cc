@@ -73,7 +73,6 @@ GenerationResult run_generation(Engine& engine, const GenerationRequest& request
   const GenerationResult result = engine.generate(request, [&](const GeneratedToken& token) {
     if (stream) {
       print_text(token.text);
-      flush_stdout();
     }
     return !interrupted();
   });

@@ -72,7 +72,6 @@ struct InspectCommand {
     if (check) file.check_finite();
     if (json.wanted()) json.write(to_json(file));
     if (!json.to_stdout()) print(file);
-    flush_stdout();
   }
 
  private:

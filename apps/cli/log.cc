@@ -1,5 +1,7 @@
 #include "apps/cli/log.h"
 
+#include <cstdio>
+
 namespace sift::cli {
 
 LogLevel& log_level() {
@@ -10,8 +12,12 @@ LogLevel& log_level() {
 void write_log(LogLevel level, const std::string& message) {
   if (level > log_level()) return;
   const char* prefix = level == LogLevel::warning ? "warning: " : "";
-  std::fflush(stdout);  // so that the two streams keep their order on a terminal
-  fmt::print(stderr, "{}{}\n", prefix, message);
+  print_error_text(prefix + message + "\n");
+}
+
+void print_error_text(const std::string& text) {
+  // There is nowhere left to say that it failed.
+  static_cast<void>(std::fwrite(text.data(), 1, text.size(), stderr));
 }
 
 }  // namespace sift::cli

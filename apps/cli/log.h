@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <cstdio>
 #include <string>
 #include <utility>
 
@@ -14,6 +13,9 @@ enum class LogLevel { error, warning, info, debug };
 
 LogLevel& log_level();
 void write_log(LogLevel level, const std::string& message);
+
+/// Writes to standard error. A message that cannot be written ends nothing.
+void print_error_text(const std::string& text);
 
 template <class... Arguments>
 void log_info(fmt::format_string<Arguments...> format, Arguments&&... arguments) {

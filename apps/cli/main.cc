@@ -1,11 +1,13 @@
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <exception>
 #include <new>
 
 #include "apps/cli/commands.h"
+#include "apps/cli/log.h"
 #include "apps/cli/parse_errors.h"
 #include "apps/cli/report.h"
 #include "apps/cli/waiting.h"
@@ -15,9 +17,16 @@ namespace sift::cli {
 namespace {
 
 int fail(ErrorKind kind, const std::string& message) {
-  std::fflush(stdout);
-  fmt::print(stderr, "error: {}\n", message);
+  print_error_text(fmt::format("error: {}\n", message));
   return static_cast<int>(kind);
+}
+
+/// Occupies standard streams that were closed, so that no file that is opened later gets their
+/// numbers, and with it what is printed. Writing to them fails as before.
+void occupy_closed_streams() {
+  for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; ++stream) {
+    if (fcntl(stream, F_GETFD) < 0) open("/dev/null", O_RDONLY);  // takes the lowest free number
+  }
 }
 
 void add_commands(CLI::App& app, int& exit_code) {
@@ -52,10 +61,8 @@ int run(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
     print_text(app.help());
-    flush_stdout();
   } catch (const CLI::CallForVersion& version) {
     print_text(std::string(version.what()) + "\n");
-    flush_stdout();
   } catch (const CLI::ParseError& error) {
     return fail(ErrorKind::invalid_argument, describe(app, error));
   }
@@ -66,6 +73,7 @@ int run(int argc, char** argv) {
 }  // namespace sift::cli
 
 int main(int argc, char** argv) {
+  sift::cli::occupy_closed_streams();
   sift::cli::bound_waiting(argv);
   using sift::cli::fail;
   try {

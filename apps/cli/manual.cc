@@ -109,10 +109,7 @@ std::string manual(const CommandEntry& root) {
 void add_manual(CLI::App& root) {
   CLI::App* app = root.add_subcommand("manual", "Print the manual page");
   app->footer("Example:\n  sift manual | man -l -");
-  app->callback([&root] {
-    print_text(manual(option_table(root)));
-    flush_stdout();
-  });
+  app->callback([&root] { print_text(manual(option_table(root))); });
 }
 
 }  // namespace sift::cli

@@ -37,7 +37,6 @@ struct PerplexityCommand {
     if (!result.notice.empty()) log_warning("{}", result.notice);
     if (json.wanted()) json.write(to_json(*engine, result));
     if (!json.to_stdout()) print(result);
-    flush_stdout();
     return result.interrupted ? static_cast<int>(ErrorKind::interrupted) : 0;
   }
 

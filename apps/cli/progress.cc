@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <cstdio>
 #include <utility>
 
 #include "apps/cli/log.h"
@@ -14,7 +13,7 @@ Progress::Progress(std::string title, std::int64_t total)
     : title_(std::move(title)), total_(total), terminal_(isatty(STDERR_FILENO) != 0) {}
 
 Progress::~Progress() {
-  if (bar_drawn_) fmt::print(stderr, "\n");
+  if (bar_drawn_) print_error_text("\n");
 }
 
 void Progress::update(std::int64_t done, const std::string& note) {
@@ -22,9 +21,8 @@ void Progress::update(std::int64_t done, const std::string& note) {
   constexpr std::int64_t kBarWidth = 30;
   if (terminal_) {
     const auto filled = static_cast<std::size_t>(done * kBarWidth / total_);
-    fmt::print(stderr, "\r{} [{}{}] {}/{} {}\x1b[K", title_, std::string(filled, '#'),
-               std::string(kBarWidth - filled, '.'), done, total_, note);
-    std::fflush(stderr);
+    print_error_text(fmt::format("\r{} [{}{}] {}/{} {}\x1b[K", title_, std::string(filled, '#'),
+                                 std::string(kBarWidth - filled, '.'), done, total_, note));
     bar_drawn_ = true;
   } else if (const std::int64_t tenths = done * 10 / total_; tenths > tenths_shown_) {
     tenths_shown_ = tenths;

@@ -46,7 +46,6 @@ struct PullCommand {
     const std::string path = result.output.substr(0, result.output.find('\n'));
     if (json.wanted()) json.write({{"name", name}, {"path", path}});
     if (!json.to_stdout()) print_text(path + "\n");
-    flush_stdout();
     return 0;
   }
 
@@ -76,7 +75,6 @@ struct PullCommand {
     }
     if (json.wanted()) json.write({{"models", entries}});
     if (!json.to_stdout()) print_text(text);
-    flush_stdout();
   }
 };
 

@@ -34,7 +34,6 @@ struct TokenizeCommand {
                          .encode(text_given ? text : read_text(text_file), ParseSpecial::yes);
     if (json.wanted()) json.write({{"token_ids", ids}});
     if (!json.to_stdout()) print_text(fmt::format("{}\n", fmt::join(ids, " ")));
-    flush_stdout();
   }
 };
 
@@ -53,7 +52,6 @@ struct DetokenizeCommand {
     const std::string text = load_tokenizer(model.model).decode(tokens);
     if (json.wanted()) json.write({{"text", text}});
     if (!json.to_stdout()) print_text(text + "\n");
-    flush_stdout();
   }
 };
 
