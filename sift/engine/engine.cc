@@ -51,8 +51,7 @@ std::int64_t choose_context(std::int64_t asked, std::int64_t trained) {
 /// A warm-up that no sequence can outlast is a mistake; one that a sequence happens not to outlast
 /// is told in the result's notice.
 void check_policy(const Policy& policy, std::int64_t context) {
-  if (policy.select == Select::above && policy.calibrate == Calibrate::decode &&
-      policy.warmup >= context) {
+  if (policy.select == Select::above && policy.warmup >= context) {
     throw Error(ErrorKind::invalid_argument,
                 fmt::format("option 'warmup' of attention policy '{}' is {}, expected less than "
                             "the context of {} tokens",
