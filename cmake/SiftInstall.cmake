@@ -8,6 +8,7 @@ install(TARGETS sift EXPORT siftTargets
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/sift" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}"
         FILES_MATCHING PATTERN "*.h"
         PATTERN "kernels/cpu" EXCLUDE
+        PATTERN "kernels/cuda" EXCLUDE
         PATTERN "kernels/reference" EXCLUDE
         PATTERN "tokenizer/jinja" EXCLUDE
         REGEX "/(gguf_cursor|gguf_writer|random_model|tiny_vocabulary)\\.h$" EXCLUDE)

@@ -3,12 +3,14 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "apps/cli/arguments.h"
 #include "apps/cli/commands.h"
 #include "apps/cli/common.h"
 #include "apps/cli/interrupt.h"
 #include "apps/cli/log.h"
+#include "apps/cli/progress.h"
 #include "apps/cli/report.h"
 #include "sift/core/error.h"
 #include "sift/eval/speed.h"
@@ -28,8 +30,9 @@ struct BenchCommand {
   std::int64_t tokens = 0;
   std::int64_t repeat = 0;
 
-  using Measure = std::function<SpeedResult(Engine&, const std::vector<std::int32_t>&,
-                                            const Policy&, std::int64_t depth)>;
+  using Measure =
+      std::function<SpeedResult(Engine&, const std::vector<std::int32_t>&, const Policy&,
+                                std::int64_t depth, const SpeedCallback& callback)>;
 
   int run(const std::string& name, const Measure& measure) const {
     const Policy policy = parse_policy(attention);
@@ -42,7 +45,8 @@ struct BenchCommand {
     std::exception_ptr failure;  // kept until the depths that were measured before it are written
     for (const std::int64_t depth : depths) {
       try {
-        const SpeedResult result = measure(*engine, ids, policy, depth);
+        const SpeedResult result = measure_with_progress(name, measure, *engine, ids, depth);
+        if (result.tokens_per_second.empty()) break;  // interrupted before the first one ended
         results.push_back(to_json(name, *engine, policy, result));
         if (!json.to_stdout()) print(name, policy, result);
       } catch (const Error&) {
@@ -60,6 +64,18 @@ struct BenchCommand {
   }
 
  private:
+  SpeedResult measure_with_progress(const std::string& name, const Measure& measure, Engine& engine,
+                                    const std::vector<std::int32_t>& ids,
+                                    std::int64_t depth) const {
+    std::optional<Progress> progress;
+    return measure(engine, ids, parse_policy(attention), depth,
+                   [&](std::int64_t done, std::int64_t total) {
+                     if (!progress) progress.emplace(fmt::format("{} depth {}", name, depth), total);
+                     progress->update(done, "tokens");
+                     return !interrupted();
+                   });
+  }
+
   /// The text's tokens, or random ones, whose attention is unlike a text's.
   static std::vector<std::int32_t> token_ids(const Engine& engine, const std::string& text) {
     if (!text.empty()) return engine.tokenizer().encode(text, ParseSpecial::yes);
@@ -125,9 +141,10 @@ void add_bench(CLI::App& root, int& exit_code) {
   add_integer(*decode, "--tokens", decoding->tokens, 1, 1'000'000, "tokens of one repetition");
   decode->callback([decoding, &exit_code] {
     exit_code = decoding->run("decode", [&](Engine& engine, const std::vector<std::int32_t>& ids,
-                                            const Policy& policy, std::int64_t depth) {
+                                            const Policy& policy, std::int64_t depth,
+                                            const SpeedCallback& callback) {
       return decode_speed(engine, ids, policy, depth, decoding->tokens, decoding->repeat,
-                          [] { return !interrupted(); });
+                          callback);
     });
   });
 
@@ -136,9 +153,9 @@ void add_bench(CLI::App& root, int& exit_code) {
   auto prefilling = add_measurement(*prefill, {512}, 1, "tokens of the prompt", 5);
   prefill->callback([prefilling, &exit_code] {
     exit_code = prefilling->run("prefill", [&](Engine& engine, const std::vector<std::int32_t>& ids,
-                                               const Policy& policy, std::int64_t depth) {
-      return prefill_speed(engine, ids, policy, depth, prefilling->repeat,
-                           [] { return !interrupted(); });
+                                               const Policy& policy, std::int64_t depth,
+                                               const SpeedCallback& callback) {
+      return prefill_speed(engine, ids, policy, depth, prefilling->repeat, callback);
     });
   });
 }

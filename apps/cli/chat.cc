@@ -82,10 +82,11 @@ class Chat {
   }
 
   void say(const std::string& text) {
-    last_ = conversation_.say(text, request_, [](const GeneratedToken& token) {
+    const auto on_token = [](const GeneratedToken& token) {
       print_text(token.text);
       return !interrupted();
-    });
+    };
+    last_ = conversation_.say(text, request_, on_token, prompt_progress());
     print_text("\n");
     if (!last_->notice.empty() && last_->notice != notice_) log_warning("{}", last_->notice);
     notice_ = last_->notice;

@@ -31,6 +31,10 @@ struct GenerateCommand {
   }
 
   static void report(const Policy& policy, const GenerationResult& result) {
+    if (result.generated_tokens == 0) {
+      log_info("interrupted inside the prompt of {} tokens", result.prompt_tokens);
+      return;
+    }
     const AttentionStatistics s = result.attention.summary();
     log_info("prompt: {} tokens, {:.1f} tokens/s; generated: {} tokens, {:.1f} tokens/s ({})",
              result.prompt_tokens, prompt_tokens_per_second(result), result.generated_tokens,

@@ -1,9 +1,13 @@
 #include "apps/cli/generation.h"
 
+#include <memory>
+#include <optional>
+
 #include "apps/cli/arguments.h"
 #include "apps/cli/common.h"
 #include "apps/cli/interrupt.h"
 #include "apps/cli/log.h"
+#include "apps/cli/progress.h"
 #include "apps/cli/report.h"
 #include "sift/core/error.h"
 #include "sift/tokenizer/tokenizer.h"
@@ -70,18 +74,29 @@ GenerationRequest GenerationOptions::request(const Engine& engine, const std::st
 
 GenerationResult run_generation(Engine& engine, const GenerationRequest& request, bool stream) {
   catch_interrupts();
-  const GenerationResult result = engine.generate(request, [&](const GeneratedToken& token) {
-    if (stream) {
-      print_text(token.text);
-    }
+  const auto on_token = [&](const GeneratedToken& token) {
+    if (stream) print_text(token.text);
     return !interrupted();
-  });
+  };
+  const GenerationResult result = engine.generate(request, on_token, prompt_progress());
   if (stream) print_text("\n");
   if (!result.notice.empty()) log_warning("{}", result.notice);
   return result;
 }
 
+PromptCallback prompt_progress() {
+  auto progress = std::make_shared<std::optional<Progress>>();
+  return [progress](std::int64_t done, std::int64_t total) {
+    // A prompt of one piece is done before anyone waits.
+    if (!*progress && done < total) progress->emplace("prompt", total);
+    if (*progress) (*progress)->update(done, "tokens");
+    if (done == total) progress->reset();
+    return !interrupted();
+  };
+}
+
 double prompt_tokens_per_second(const GenerationResult& result) {
+  if (result.generated_tokens == 0) return 0;  // interrupted inside the prompt
   return static_cast<double>(result.prompt_tokens) / result.prefill_seconds;
 }
 

@@ -31,6 +31,9 @@ struct GenerationOptions {
                             const Policy& policy) const;
 };
 
+/// Shows how far a long prompt is, on standard error, and lets Ctrl-C end it. For one generation.
+PromptCallback prompt_progress();
+
 /// Generates while text goes to standard output if `stream`. Ctrl-C ends it.
 GenerationResult run_generation(Engine& engine, const GenerationRequest& request, bool stream);
 

@@ -92,19 +92,28 @@ std::vector<std::int32_t> Conversation::next_prompt() {
   return ids;
 }
 
+void Conversation::forget_turn(std::string& text_before) {
+  messages_.pop_back();
+  text_ = std::move(text_before);
+}
+
 GenerationResult Conversation::say(const std::string& text, const GenerationRequest& request,
-                                   const TokenCallback& callback) {
-  const std::string text_before = text_;
+                                   const TokenCallback& callback,
+                                   const PromptCallback& prompt_callback) {
+  std::string text_before = text_;
   messages_.push_back({"user", text});
   GenerationResult result;
   try {
     GenerationRequest turn = request;
     turn.prompt = next_prompt();
-    result = session_->generate(turn, callback);
+    result = session_->generate(turn, callback, prompt_callback);
+    if (result.generated_tokens == 0) {  // interrupted inside the prompt
+      forget_turn(text_before);
+      return result;
+    }
     ids_ = std::move(turn.prompt);
   } catch (...) {
-    messages_.pop_back();
-    text_ = text_before;
+    forget_turn(text_before);
     throw;
   }
   messages_.push_back({"assistant", result.text});

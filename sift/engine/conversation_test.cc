@@ -89,6 +89,38 @@ TEST_F(ConversationTest, ARefusedTurnIsForgotten) {
   EXPECT_NO_THROW(conversation.say("b", short_answer()));
 }
 
+TEST_F(ConversationTest, ATurnThatEndsInsideItsPromptIsForgotten) {
+  Conversation conversation(*engine_, parse_policy("full"), "");
+  conversation.say("a", short_answer());
+  const std::int64_t before = conversation.tokens();
+  const auto stop = [](std::int64_t, std::int64_t) { return false; };
+  const GenerationResult stopped = conversation.say("b", short_answer(), {}, stop);
+  EXPECT_EQ(stopped.finish_reason, FinishReason::interrupted);
+  EXPECT_EQ(stopped.generated_tokens, 0);
+  EXPECT_EQ(stopped.text, "");
+  EXPECT_EQ(conversation.tokens(), before);
+
+  Conversation undisturbed(*engine_, parse_policy("full"), "");
+  undisturbed.say("a", short_answer());
+  EXPECT_EQ(conversation.say("c", short_answer()).token_ids,
+            undisturbed.say("c", short_answer()).token_ids);
+}
+
+TEST_F(ConversationTest, ThePromptCallbackSeesHowFarItIs) {
+  Conversation conversation(*engine_, parse_policy("full"), "");
+  std::int64_t last = 0;
+  std::int64_t total = 0;
+  const auto watch = [&](std::int64_t done, std::int64_t all) {
+    EXPECT_GT(done, last);
+    last = done;
+    total = all;
+    return true;
+  };
+  const GenerationResult result = conversation.say("a", short_answer(), {}, watch);
+  EXPECT_EQ(last, result.prompt_tokens);
+  EXPECT_EQ(total, result.prompt_tokens);
+}
+
 TEST_F(ConversationTest, ClearAndPolicyStartTheCacheAfresh) {
   Conversation conversation(*engine_, parse_policy("full"), "");
   const GenerationResult first = conversation.say("a", short_answer());

@@ -137,8 +137,9 @@ CacheLayout Engine::cache_layout() const {
   return {shape.layers, shape.kv_heads, shape.head_dim, options_.cache_type};
 }
 
-GenerationResult Engine::generate(const GenerationRequest& request, const TokenCallback& callback) {
-  return start_session(request.policy)->generate(request, callback);
+GenerationResult Engine::generate(const GenerationRequest& request, const TokenCallback& callback,
+                                  const PromptCallback& prompt_callback) {
+  return start_session(request.policy)->generate(request, callback, prompt_callback);
 }
 
 std::unique_ptr<Session> Engine::start_session(const Policy& policy) {
@@ -182,14 +183,20 @@ void Session::check(const GenerationRequest& request) const {
   }
 }
 
-void Session::restart(std::int64_t prompt_tokens) {
-  sequence_.reset();  // gives its pages back before the next one takes them
+/// Gives the sequence's pages back.
+void Session::forget() {
+  sequence_.reset();
   cached_.clear();
+}
+
+void Session::restart(std::int64_t prompt_tokens) {
+  forget();
   sequence_ = std::make_unique<Sequence>(cache_, policy_, engine_.transformer().shape().heads);
   sequence_->attention().begin_prompt(prompt_tokens);
 }
 
-void Session::run_prompt(const std::vector<std::int32_t>& prompt) {
+/// False when the callback ended it.
+bool Session::run_prompt(const std::vector<std::int32_t>& prompt, const PromptCallback& callback) {
   const auto size = static_cast<std::int64_t>(prompt.size());
   // A prompt that adds nothing to the cached rows starts afresh: its last row's logits are gone.
   const bool continues = sequence_ != nullptr && cached_.size() < prompt.size() &&
@@ -207,7 +214,9 @@ void Session::run_prompt(const std::vector<std::int32_t>& prompt) {
     cached_.insert(cached_.end(), prompt.begin() + begin, prompt.begin() + end);
     const std::int64_t newest = rows - 1;
     if (end == size) transformer.logits(batch, {&newest, 1}, logits_);
+    if (callback && !callback(end, size)) return false;
   }
+  return true;
 }
 
 /// A pass that fails leaves some layers' rows and sums behind: the sequence cannot go on.
@@ -215,8 +224,7 @@ void Session::forward(const Batch& batch) {
   try {
     engine_.transformer().forward(batch);
   } catch (...) {
-    sequence_.reset();
-    cached_.clear();
+    forget();
     throw;
   }
 }
@@ -231,20 +239,33 @@ void Session::run_token(std::int32_t token) {
   engine_.transformer().logits(batch, {&row, 1}, logits_);
 }
 
-GenerationResult Session::generate(const GenerationRequest& request,
-                                   const TokenCallback& callback) {
+GenerationResult Session::generate(const GenerationRequest& request, const TokenCallback& callback,
+                                   const PromptCallback& prompt_callback) {
   check(request);
+  GenerationResult result;
+  result.prompt_tokens = static_cast<std::int64_t>(request.prompt.size());
+  const Clock::time_point start = Clock::now();
+  const bool finished = run_prompt(request.prompt, prompt_callback);
+  result.prefill_seconds = seconds_since(start);
+  if (finished) {
+    run_tokens(request, callback, result);
+  } else {
+    result.finish_reason = FinishReason::interrupted;
+  }
+  report(result);
+  // Part of a prompt is no conversation to build on: its policy was told of the whole.
+  if (!finished) forget();
+  engine_.model().check_intact();
+  return result;
+}
+
+void Session::run_tokens(const GenerationRequest& request, const TokenCallback& callback,
+                         GenerationResult& result) {
   const Sampler sampler(request.sampling, requests_++);
   const Tokenizer& tokenizer = engine_.tokenizer();
   TextOutput output(tokenizer, request);
-  GenerationResult result;
-  result.prompt_tokens = static_cast<std::int64_t>(request.prompt.size());
   std::vector<std::int32_t> seen = request.prompt;
-
   const Clock::time_point start = Clock::now();
-  run_prompt(request.prompt);
-  result.prefill_seconds = seconds_since(start);
-  const Clock::time_point decode_start = Clock::now();
   const auto room = engine_.context() - result.prompt_tokens;
   const std::int64_t limit = std::min(request.max_tokens, room);
   while (true) {
@@ -275,17 +296,19 @@ GenerationResult Session::generate(const GenerationRequest& request,
     run_token(token.id);
   }
   output.flush();
-  result.decode_seconds = seconds_since(decode_start);
+  result.decode_seconds = seconds_since(start);
   result.text = output.text();
+}
+
+/// What attention did.
+void Session::report(GenerationResult& result) const {
   const auto row_bytes = static_cast<std::int64_t>(cache_.layout().row_bytes());
-  result.attention = sequence_->attention().totals(row_bytes);
-  result.notice = sequence_->attention().notice();
-  if (result.notice.empty()) {
-    result.notice =
-        dense_notice(sequence_->attention(), result.attention.summary(), sequence_->generated());
+  const AttentionState& attention = sequence_->attention();
+  result.attention = attention.totals(row_bytes);
+  result.notice = attention.notice();
+  if (result.notice.empty() && result.generated_tokens > 0) {
+    result.notice = dense_notice(attention, result.attention.summary(), sequence_->generated());
   }
-  engine_.model().check_intact();
-  return result;
 }
 
 }  // namespace sift

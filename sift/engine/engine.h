@@ -67,6 +67,10 @@ struct GenerationResult {
 /// end generation (`interrupted`).
 using TokenCallback = std::function<bool(const GeneratedToken&)>;
 
+/// Called after every piece of a prompt with the tokens run so far, cached ones included, and those
+/// of the whole prompt; return false to end there (`interrupted`, without any text).
+using PromptCallback = std::function<bool(std::int64_t done, std::int64_t total)>;
+
 class Session;
 
 /// A loaded model that generates. One generation at a time.
@@ -78,7 +82,8 @@ class Engine {
   ~Engine();
 
   /// One prompt, one answer, in a cache of its own.
-  GenerationResult generate(const GenerationRequest& request, const TokenCallback& callback = {});
+  GenerationResult generate(const GenerationRequest& request, const TokenCallback& callback = {},
+                            const PromptCallback& prompt_callback = {});
 
   /// A conversation whose cache stays between generations.
   std::unique_ptr<Session> start_session(const Policy& policy);
@@ -110,12 +115,17 @@ class Session {
   /// afresh.
   /// `request.policy` is ignored: the session's policy holds. Throws Error (invalid_argument) when
   /// the prompt is empty, holds an unknown id, or does not fit the context.
-  GenerationResult generate(const GenerationRequest& request, const TokenCallback& callback = {});
+  GenerationResult generate(const GenerationRequest& request, const TokenCallback& callback = {},
+                            const PromptCallback& prompt_callback = {});
 
  private:
   void check(const GenerationRequest& request) const;
   void restart(std::int64_t prompt_tokens);
-  void run_prompt(const std::vector<std::int32_t>& prompt);
+  void forget();
+  bool run_prompt(const std::vector<std::int32_t>& prompt, const PromptCallback& callback);
+  void run_tokens(const GenerationRequest& request, const TokenCallback& callback,
+                  GenerationResult& result);
+  void report(GenerationResult& result) const;
   void forward(const Batch& batch);
   void run_token(std::int32_t token);
 

@@ -26,6 +26,26 @@ void check_length(const Engine& engine, std::span<const std::int32_t> text, std:
   }
 }
 
+/// How far a measurement is; knows whether somebody wants it to stop.
+class Advance {
+ public:
+  Advance(std::int64_t total, const SpeedCallback& callback) : total_(total), callback_(callback) {}
+
+  /// False to stop.
+  bool add(std::int64_t tokens) {
+    done_ += tokens;
+    if (callback_ && !callback_(done_, total_)) stopped_ = true;
+    return !stopped_;
+  }
+  bool stopped() const { return stopped_; }
+
+ private:
+  std::int64_t done_ = 0;
+  std::int64_t total_;
+  const SpeedCallback& callback_;
+  bool stopped_ = false;
+};
+
 /// A sequence that a text is fed to, logits of the newest row included, as generation does it.
 class Feed {
  public:
@@ -38,11 +58,12 @@ class Feed {
     sequence_.attention().begin_prompt(prompt);
   }
 
-  void prompt(std::int64_t length) {
-    while (sequence_.length() < length) {
+  void prompt(std::int64_t length, Advance& advance) {
+    while (sequence_.length() < length && !advance.stopped()) {
       const std::int64_t begin = sequence_.length();
       const std::int64_t end = std::min(length, (begin / kPromptChunk + 1) * kPromptChunk);
       run(end - begin, end - begin, /*decode=*/false, end == length);
+      advance.add(end - begin);
     }
   }
 
@@ -105,14 +126,18 @@ SpeedResult decode_speed(Engine& engine, std::span<const std::int32_t> text, con
   check_length(engine, text, before + kUntimed + tokens * repeat);
   KvCache cache(engine.cache_layout(), engine.context());
   Feed feed(engine, cache, policy, text, prompt);
-  feed.prompt(prompt);
-  feed.decode(before - prompt + kUntimed);
+  Advance advance(before + kUntimed + tokens * repeat, callback);
+  feed.prompt(prompt, advance);
+  if (!advance.stopped()) {
+    feed.decode(before - prompt + kUntimed);
+    advance.add(before - prompt + kUntimed);
+  }
   SpeedResult result{before, tokens, {}, {}, {}};
-  for (std::int64_t i = 0; i < repeat; ++i) {
+  for (std::int64_t i = 0; i < repeat && !advance.stopped(); ++i) {
     const Clock::time_point start = Clock::now();
     feed.decode(tokens);
     result.tokens_per_second.push_back(rate(tokens, start));
-    if (callback && !callback()) break;
+    advance.add(tokens);
   }
   result.attention = feed.attention().totals(static_cast<std::int64_t>(cache.layout().row_bytes()));
   result.notice = feed.attention().notice();
@@ -125,13 +150,14 @@ SpeedResult prefill_speed(Engine& engine, std::span<const std::int32_t> text, co
   check_length(engine, text, tokens);
   KvCache cache(engine.cache_layout(), tokens);
   SpeedResult result{0, tokens, {}, {}, {}};
+  Advance advance(tokens * (repeat + 1), callback);
   for (std::int64_t i = 0; i <= repeat; ++i) {
     Feed feed(engine, cache, policy, text, tokens);
     const Clock::time_point start = Clock::now();
-    feed.prompt(tokens);
-    if (i == 0) continue;  // the first one pays for page faults and compiled primitives
-    result.tokens_per_second.push_back(rate(tokens, start));
-    if (callback && !callback()) break;
+    feed.prompt(tokens, advance);
+    if (advance.stopped()) break;
+    // The first one pays for page faults and compiled primitives.
+    if (i > 0) result.tokens_per_second.push_back(rate(tokens, start));
   }
   engine.model().check_intact();
   result.attention.dense_policy = policy.select == Select::all;

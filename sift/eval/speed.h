@@ -25,8 +25,9 @@ struct SpeedResult {
   double maximum() const;
 };
 
-/// Called after every repetition; return false to stop there.
-using SpeedCallback = std::function<bool()>;
+/// Called with the tokens run so far and those to run, after every piece of a prompt and every
+/// repetition; return false to stop there. Repetitions that were not finished are left out.
+using SpeedCallback = std::function<bool(std::int64_t done, std::int64_t total)>;
 
 /// Speed of token-by-token generation behind `depth` cached tokens: `text` is fed token by token,
 /// so that its own continuation, not the model's, fills the cache. Pieces follow each other. With

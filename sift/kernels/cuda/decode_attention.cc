@@ -1,0 +1,162 @@
+#include "sift/kernels/cuda/decode_attention.h"
+
+#include <sstream>
+
+#include "sift/core/error.h"
+#include "sift/kernels/cuda/decode_launch.h"
+
+namespace sift::cuda {
+namespace {
+
+template <class... Parts>
+[[noreturn]] void refuse(const Parts&... parts) {
+  std::ostringstream sentence;
+  sentence << "decode attention: ";
+  (sentence << ... << parts);
+  throw Error(ErrorKind::invalid_argument, sentence.str());
+}
+
+void check_cuda(cudaError_t status, const char* what) {
+  if (status != cudaSuccess) refuse(what, ": ", cudaGetErrorString(status));
+}
+
+template <class V>
+void require(bool holds, const char* what, const V& value, const char* expected) {
+  if (!holds) refuse(what, " is ", value, ", expected ", expected);
+}
+
+void check_capacity(const DecodeCapacity& c) {
+  require(c.batch >= 1 && c.batch <= kMaximumBatch, "the batch", c.batch, "1 to 512 requests");
+  require(c.kv_heads >= 1, "the number of KV heads", c.kv_heads, "at least 1");
+  require(c.heads >= c.kv_heads && c.heads % c.kv_heads == 0 &&
+              c.heads / c.kv_heads <= kMaximumGroup,
+          "the number of query heads", c.heads, "1 to 16 for each KV head");
+  require(c.head_dim == 64 || c.head_dim == 96 || c.head_dim == 128 || c.head_dim == 256,
+          "the head dimension", c.head_dim, "64, 96, 128 or 256");
+  require(c.keys >= 1, "the number of keys", c.keys, "at least 1");
+}
+
+/// Cuts memory into arrays, or only adds up their bytes.
+class Cutter {
+ public:
+  explicit Cutter(void* memory) : memory_(static_cast<char*>(memory)) {}
+
+  template <class V>
+  V* take(std::int64_t count) {
+    V* place = memory_ == nullptr ? nullptr : reinterpret_cast<V*>(memory_ + bytes_);
+    constexpr std::size_t kAlignment = 256;
+    bytes_ += (static_cast<std::size_t>(count) * sizeof(V) + kAlignment - 1) / kAlignment *
+              kAlignment;
+    return place;
+  }
+  std::size_t bytes() const { return bytes_; }
+
+ private:
+  char* memory_;
+  std::size_t bytes_ = 0;
+};
+
+struct CutWorkspace {
+  DecodeWorkspace arrays;
+  std::size_t counter_bytes = 0;  ///< at the beginning
+  std::size_t bytes = 0;
+};
+
+CutWorkspace cut(const DecodeCapacity& c, void* memory) {
+  const std::int64_t group = c.heads / c.kv_heads;
+  const std::int64_t items = (c.keys / kItemKeys + c.batch) * c.kv_heads;
+  require(items < (std::int64_t{1} << 30), "the number of keys", c.keys, "fewer");
+  Cutter cutter(memory);
+  CutWorkspace result;
+  DecodeWorkspace& w = result.arrays;
+  w.item_capacity = static_cast<int>(items);
+  w.launch = cutter.take<LaunchProgress>(1);
+  w.units = cutter.take<UnitProgress>(std::int64_t{c.batch} * c.kv_heads);
+  result.counter_bytes = cutter.bytes();
+  w.plans = cutter.take<HeadPlan>(std::int64_t{c.batch} * c.heads);
+  w.item_sums = cutter.take<ItemSum>(items * group);
+  w.item_kept = cutter.take<ItemKept>(items * group);
+  w.item_rows = cutter.take<GroupFacts>(items);
+  w.partials = cutter.take<float>(items * group * c.head_dim);
+  w.scores = cutter.take<float>(items * group * kItemKeys);
+  result.bytes = cutter.bytes();
+  return result;
+}
+
+DecodeKernelChoice choice(const DecodeCapacity& c, DType type) {
+  const int group = c.heads / c.kv_heads;
+  return {c.head_dim, type == DType::bf16, group > 8 ? 16 : group > 4 ? 8 : 4};
+}
+
+}  // namespace
+
+std::size_t decode_workspace_bytes(const DecodeCapacity& capacity) {
+  check_capacity(capacity);
+  return cut(capacity, nullptr).bytes;
+}
+
+DecodeAttention::DecodeAttention(const DecodeCapacity& capacity, DType type, void* workspace,
+                                 std::size_t bytes, cudaStream_t stream)
+    : capacity_(capacity), type_(type), workspace_(workspace) {
+  check_capacity(capacity);
+  if (type != DType::f16 && type != DType::bf16) {
+    refuse("the cache has a type that it does not serve, expected f16 or bf16");
+  }
+  const CutWorkspace parts = cut(capacity, workspace);
+  if (bytes < parts.bytes) {
+    refuse("the workspace has ", bytes, " bytes, expected at least ", parts.bytes);
+  }
+  check_cuda(cudaMemsetAsync(workspace, 0, parts.counter_bytes, stream), "clearing the workspace");
+  int device = 0;
+  int processors = 0;
+  check_cuda(cudaGetDevice(&device), "finding the device");
+  check_cuda(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device),
+             "asking the device");
+  int per_processor = 0;
+  check_cuda(prepare_decode(choice(capacity, type), per_processor),
+             "readying decode attention, which may need more shared memory than the device has");
+  require(per_processor >= 1, "the number of blocks that fit a multiprocessor", per_processor,
+          "at least 1");
+  blocks_ = per_processor * processors;
+}
+
+void DecodeAttention::check(const DecodeArguments& a) const {
+  require(a.batch >= 1 && a.batch <= capacity_.batch, "the batch", a.batch,
+          "1 to what the plan was made for");
+  require(a.heads == capacity_.heads, "the number of query heads", a.heads, "that of the plan");
+  require(a.kv_heads == capacity_.kv_heads, "the number of KV heads", a.kv_heads,
+          "that of the plan");
+  require(a.head_dim == capacity_.head_dim, "the head dimension", a.head_dim, "that of the plan");
+  const auto present = [](const void* pointer, const char* what) {
+    require(pointer != nullptr, what, "null", "device memory");
+  };
+  present(a.query, "the query");
+  present(a.output, "the output");
+  present(a.cache.keys, "the key cache");
+  present(a.cache.values, "the value cache");
+  present(a.lengths, "the array of lengths");
+  if (a.modes != nullptr) present(a.thresholds, "the array of thresholds");
+  if (a.compensation == Compensation::mean && a.modes != nullptr) {
+    present(a.value_means, "the array of value means");
+  }
+  const CacheAddress& cache = a.cache;
+  const auto aligned = [](std::int64_t stride) { return stride >= 0 && stride % 16 == 0; };
+  require(aligned(cache.page_stride), "the page stride", cache.page_stride, "a multiple of 16");
+  require(aligned(cache.slot_stride), "the slot stride", cache.slot_stride, "a multiple of 16");
+  require(aligned(cache.head_stride), "the head stride", cache.head_stride, "a multiple of 16");
+  if (cache.table != nullptr) {
+    require(cache.page_shift >= 4 && (1 << cache.page_shift) <= kItemKeys, "the page size",
+            1 << cache.page_shift, "16, 32, 64, 128 or 256");
+  }
+  require(a.sink >= 0, "sink", a.sink, "at least 0");
+  require(a.recent >= 0, "recent", a.recent, "at least 0");
+}
+
+void DecodeAttention::run(const DecodeArguments& arguments, cudaStream_t stream) const {
+  check(arguments);
+  const DecodeWorkspace arrays = cut(capacity_, workspace_).arrays;
+  check_cuda(launch_decode(choice(capacity_, type_), blocks_, arguments, arrays, stream),
+             "launching decode attention");
+}
+
+}  // namespace sift::cuda

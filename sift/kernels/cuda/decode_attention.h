@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "sift/core/dtype.h"
+#include "sift/kernels/cuda/decode_arguments.h"
+
+namespace sift::cuda {
+
+/// Sizes that a workspace has to serve.
+struct DecodeCapacity {
+  int batch = 0;               ///< 1 to 512
+  int heads = 0;               ///< query heads, at most 16 per KV head
+  int kv_heads = 0;
+  int head_dim = 0;            ///< 64, 96, 128 or 256
+  std::int64_t keys = 0;       ///< visible keys of all requests together, at most
+};
+
+/// Bytes of workspace for decode_attention. Throws Error (invalid_argument) for sizes that it does
+/// not serve.
+std::size_t decode_workspace_bytes(const DecodeCapacity& capacity);
+
+/// Decode attention over a cache whose type is f16 or bf16. The plan knows the device and the
+/// workspace; run() only launches, so it may be captured in a CUDA graph, and arrays that the
+/// arguments point to may change between replays, within the capacity.
+class DecodeAttention {
+ public:
+  /// `workspace` is device memory of at least decode_workspace_bytes(capacity), aligned to 256
+  /// bytes, that nothing else uses while this lives; its counters are cleared on `stream`. Throws
+  /// Error (invalid_argument) for sizes, types or devices that are not served.
+  DecodeAttention(const DecodeCapacity& capacity, DType type, void* workspace, std::size_t bytes,
+                  cudaStream_t stream);
+
+  /// One step. Results of a request depend on its inputs alone, bit for bit. Throws Error
+  /// (invalid_argument) before anything is launched when the arguments do not fit the capacity or
+  /// each other.
+  void run(const DecodeArguments& arguments, cudaStream_t stream) const;
+
+  int blocks() const { return blocks_; }
+
+ private:
+  void check(const DecodeArguments& arguments) const;
+
+  DecodeCapacity capacity_;
+  DType type_;
+  void* workspace_;
+  int blocks_ = 0;
+};
+
+}  // namespace sift::cuda

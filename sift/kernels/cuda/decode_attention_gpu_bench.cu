@@ -1,0 +1,238 @@
+// Decode attention on the GPU: ours, dense and sifted, against the time that merely reading the
+// same bytes takes. Variants take turns (A B B A); each is a CUDA graph that replays launches over
+// caches that rotate through more than four times the L2 cache. One JSON object per cell.
+
+#include <cuda_fp16.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <memory>
+
+#include "sift/kernels/cuda/decode_problem.cuh"
+
+namespace sift::cuda {
+namespace {
+
+constexpr std::int64_t kRotatedBytes = std::int64_t{300} << 20;
+
+__global__ void read_all(const uint4* keys, const uint4* values, std::int64_t side,
+                         unsigned* sink) {
+  unsigned sum = 0;
+  const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x * 4;
+  for (std::int64_t i = blockIdx.x * std::int64_t{blockDim.x} * 4 + threadIdx.x; i < 2 * side;
+       i += step) {
+    uint4 v[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const std::int64_t place = i + j * std::int64_t{blockDim.x};
+      v[j] = uint4{0, 0, 0, 0};
+      if (place < 2 * side) v[j] = __ldcs(place < side ? keys + place : values + place - side);
+    }
+#pragma unroll
+    for (int j = 0; j < 4; ++j) sum ^= v[j].x ^ v[j].y ^ v[j].z ^ v[j].w;
+  }
+  if (sum == 0x12345678U) *sink = sum;
+}
+
+struct Cell {
+  int batch = 8;
+  int context = 8192;
+  int heads = 32;
+  int kv_heads = 8;
+  int head_dim = 128;
+};
+
+using Launch = std::function<void(int copy, cudaStream_t)>;
+
+/// A graph of launches over all copies, a whole number of times.
+class Variant {
+ public:
+  Variant(std::string name, const Launch& launch, int copies) : name_(std::move(name)) {
+    cudaStream_t stream = nullptr;
+    must(cudaStreamCreate(&stream));
+    launch(0, stream);
+    must(cudaStreamSynchronize(stream));
+    launches_ = copies * std::max(1, 8 / copies);
+    cudaGraph_t graph = nullptr;
+    must(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    for (int i = 0; i < launches_; ++i) launch(i % copies, stream);
+    must(cudaStreamEndCapture(stream, &graph));
+    must(cudaGraphInstantiate(&graph_, graph, 0));
+    must(cudaEventCreate(&begin_));
+    must(cudaEventCreate(&end_));
+    stream_ = stream;
+  }
+
+  void measure() {
+    must(cudaEventRecord(begin_, stream_));
+    must(cudaGraphLaunch(graph_, stream_));
+    must(cudaEventRecord(end_, stream_));
+    must(cudaEventSynchronize(end_));
+    float milliseconds = 0;
+    must(cudaEventElapsedTime(&milliseconds, begin_, end_));
+    microseconds_.push_back(milliseconds * 1000 / static_cast<float>(launches_));
+  }
+
+  float quantile(double q) {
+    std::sort(microseconds_.begin(), microseconds_.end());
+    return microseconds_[static_cast<std::size_t>(q * (microseconds_.size() - 1))];
+  }
+  void forget() { microseconds_.clear(); }
+  const std::string& name() const { return name_; }
+
+ private:
+  std::string name_;
+  int launches_ = 0;
+  cudaStream_t stream_ = nullptr;
+  cudaGraphExec_t graph_ = nullptr;
+  cudaEvent_t begin_ = nullptr;
+  cudaEvent_t end_ = nullptr;
+  std::vector<float> microseconds_;
+};
+
+/// log2 of the thresholds at each head's τ-quantile of its softmax scores.
+std::vector<float> thresholds_at(const std::vector<double>& scores, int context, double tau) {
+  std::vector<float> thresholds;
+  for (std::size_t row = 0; row * context < scores.size(); ++row) {
+    std::vector<double> sorted(scores.begin() + row * context,
+                               scores.begin() + (row + 1) * context);
+    const double maximum = *std::max_element(sorted.begin(), sorted.end());
+    double sum = 0;
+    for (const double score : sorted) sum += std::exp2(score - maximum);
+    const auto place = sorted.begin() + static_cast<std::ptrdiff_t>(tau * (context - 1));
+    std::nth_element(sorted.begin(), place, sorted.end());
+    thresholds.push_back(static_cast<float>(*place - maximum - std::log2(sum)));
+  }
+  return thresholds;
+}
+
+void run_cell(const Cell& cell, const std::vector<double>& taus, int rounds) {
+  const std::vector<int> lengths(cell.batch, cell.context);
+  const PagedCache cache =
+      lay_out({cell.heads, cell.kv_heads, cell.head_dim, lengths, Layout::hnd, 16});
+  const std::int64_t side = cache.pages * cache.rows_per_page * cell.kv_heads * cell.head_dim;
+  const int copies = static_cast<int>(std::max<std::int64_t>(1, kRotatedBytes / (side * 4) + 1));
+  DeviceArray<__half> keys(side * copies);
+  DeviceArray<__half> values(side * copies);
+  DeviceArray<__half> query(static_cast<std::size_t>(cell.batch) * cell.heads * cell.head_dim);
+  DeviceArray<__half> output(query.size());
+  fill_normal<<<2048, 256>>>(keys.data(), side, 1, 1.0F);
+  fill_normal<<<2048, 256>>>(values.data(), side, 2, 1.0F);
+  fill_normal<<<2048, 256>>>(query.data(), static_cast<std::int64_t>(query.size()), 3, 1.0F);
+  for (int i = 1; i < copies; ++i) {
+    must(cudaMemcpy(keys.data() + side * i, keys.data(), side * 2, cudaMemcpyDeviceToDevice));
+    must(cudaMemcpy(values.data() + side * i, values.data(), side * 2, cudaMemcpyDeviceToDevice));
+  }
+  DeviceArray<int> device_lengths(lengths);
+  DeviceArray<std::int32_t> table(cache.table);
+  DeviceArray<RequestMode> modes(std::vector<RequestMode>(cell.batch, RequestMode::sift));
+  const std::size_t rows = static_cast<std::size_t>(cell.batch) * cell.heads;
+  DeviceArray<HeadFacts> head_facts(rows);
+  DeviceArray<GroupFacts> group_facts(static_cast<std::size_t>(cell.batch) * cell.kv_heads);
+  DecodeArguments a;
+  a.batch = cell.batch;
+  a.heads = cell.heads;
+  a.kv_heads = cell.kv_heads;
+  a.head_dim = cell.head_dim;
+  a.scale = 1.0F / std::sqrt(static_cast<float>(cell.head_dim));
+  a.query = query.data();
+  a.output = output.data();
+  a.cache = cache.address;
+  a.cache.table = table.data();
+  a.lengths = device_lengths.data();
+  a.head_facts = head_facts.data();
+  a.group_facts = group_facts.data();
+  const auto with_copy = [&](DecodeArguments b, int copy) {
+    b.cache.keys = keys.data() + side * copy;
+    b.cache.values = values.data() + side * copy;
+    return b;
+  };
+
+  DeviceArray<double> device_scores(rows * cell.context);
+  reference_scores<__half>
+      <<<static_cast<unsigned>(rows), 256>>>(with_copy(a, 0), cell.context, device_scores.data());
+  must(cudaDeviceSynchronize());
+  const std::vector<double> scores = device_scores.host();
+
+  const DecodeCapacity capacity{cell.batch, cell.heads, cell.kv_heads, cell.head_dim,
+                                std::int64_t{cell.batch} * cell.context};
+  const std::size_t bytes = decode_workspace_bytes(capacity);
+  DeviceArray<char> workspace(bytes);
+  const DecodeAttention attention(capacity, DType::f16, workspace.data(), bytes, nullptr);
+  must(cudaDeviceSynchronize());
+
+  std::vector<std::unique_ptr<Variant>> variants;
+  DeviceArray<unsigned> sink(1);
+  for (const int blocks : {264, 528, 1056, 2112}) {
+    variants.push_back(std::make_unique<Variant>(
+        "read" + std::to_string(blocks),
+        [&](int copy, cudaStream_t stream) {
+          read_all<<<blocks, 512, 0, stream>>>(
+              reinterpret_cast<const uint4*>(keys.data() + side * copy),
+              reinterpret_cast<const uint4*>(values.data() + side * copy), side / 8, sink.data());
+        },
+        copies));
+  }
+  variants.push_back(std::make_unique<Variant>(
+      "dense",
+      [&](int copy, cudaStream_t stream) { attention.run(with_copy(a, copy), stream); }, copies));
+  std::vector<std::unique_ptr<DeviceArray<float>>> thresholds;
+  std::map<std::string, double> unions;
+  std::map<std::string, double> sparsities;
+  for (const double tau : taus) {
+    thresholds.push_back(
+        std::make_unique<DeviceArray<float>>(thresholds_at(scores, cell.context, tau)));
+    DecodeArguments b = a;
+    b.modes = modes.data();
+    b.thresholds = thresholds.back()->data();
+    const std::string name = "sift" + std::to_string(tau).substr(0, 5);
+    variants.push_back(std::make_unique<Variant>(
+        name, [&, b](int copy, cudaStream_t stream) { attention.run(with_copy(b, copy), stream); },
+        copies));
+    double kept = 0;
+    double read = 0;
+    for (const HeadFacts& facts : head_facts.host()) kept += facts.kept;
+    for (const GroupFacts& facts : group_facts.host()) read += facts.rows;
+    sparsities[name] = 1 - kept / static_cast<double>(rows) / cell.context;
+    unions[name] = read / (static_cast<double>(cell.batch) * cell.kv_heads * cell.context);
+  }
+  for (auto& variant : variants) variant->measure();
+  for (auto& variant : variants) variant->forget();
+  for (int round = 0; round < rounds; ++round) {
+    for (auto& variant : variants) variant->measure();
+    for (auto it = variants.rbegin(); it != variants.rend(); ++it) (*it)->measure();
+  }
+  std::printf(
+      "{\"batch\": %d, \"context\": %d, \"heads\": %d, \"kv_heads\": %d, \"head_dim\": %d, "
+      "\"blocks\": %d, \"copies\": %d",
+      cell.batch, cell.context, cell.heads, cell.kv_heads, cell.head_dim, attention.blocks(),
+      copies);
+  for (auto& variant : variants) {
+    const std::string& name = variant->name();
+    std::printf(", \"%s\": {\"median\": %.2f, \"q1\": %.2f, \"q3\": %.2f", name.c_str(),
+                variant->quantile(0.5), variant->quantile(0.25), variant->quantile(0.75));
+    if (unions.count(name) != 0) {
+      std::printf(", \"sparsity\": %.4f, \"union\": %.4f", sparsities[name], unions[name]);
+    }
+    std::printf("}");
+  }
+  std::printf("}\n");
+  std::fflush(stdout);
+}
+
+}  // namespace
+}  // namespace sift::cuda
+
+// Arguments: cells as BATCHxCONTEXT or BATCHxCONTEXTxHEADSxKV_HEADSxHEAD_DIM.
+int main(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    sift::cuda::Cell cell;
+    std::sscanf(argv[i], "%dx%dx%dx%dx%d", &cell.batch, &cell.context, &cell.heads,
+                &cell.kv_heads, &cell.head_dim);
+    sift::cuda::run_cell(cell, {0.5, 0.75, 0.875, 0.95}, 20);
+  }
+  return 0;
+}

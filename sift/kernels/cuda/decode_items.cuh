@@ -1,0 +1,130 @@
+#pragma once
+
+#include "sift/kernels/cuda/decode_arguments.h"
+#include "sift/kernels/cuda/decode_workspace.h"
+#include "sift/kernels/cuda/device_primitives.cuh"
+
+namespace sift::cuda {
+
+/// What has to be done with a chunk of keys of one KV head.
+enum class Work : int {
+  scores,  ///< of a sifted request
+  values,  ///< of a sifted request
+  dense,   ///< both, at once
+  none,
+};
+
+struct Claim {
+  Work work = Work::none;
+  int item = 0;  ///< number of the (request, KV head, chunk)
+};
+
+struct ItemPlace {
+  int request = 0;
+  int kv_head = 0;
+  int chunk = 0;
+  int chunks = 0;      ///< of the request
+  int first_item = 0;  ///< of this request and KV head
+};
+
+/// Numbers the items of a launch: those of sifted requests first, each request's by KV head and
+/// chunk. Lives in shared memory; lengths may change between launches of one graph.
+///
+/// Claims are dealt in the order scores 0 … lag−1, then values and scores (or dense items) in
+/// turns, so that the scores of a head are usually complete when its values are claimed. The lag is
+/// longer than any head's chunks, so a values item waits only for scores claimed before it, and
+/// waiting ends.
+struct ItemTable {
+  int* sift_begin;   ///< [batch + 1]
+  int* dense_begin;  ///< [batch + 1], from sift_items on
+  int* lengths;      ///< [batch]
+  int batch = 0;
+  int kv_heads = 0;
+  int sift_items = 0;
+  int items = 0;
+  int lag = 0;
+
+  static __device__ int chunks_of(int length) { return (length + kItemKeys - 1) / kItemKeys; }
+
+  /// By one whole warp. `in_flight`: items that are at work at a time.
+  __device__ void fill(const DecodeArguments& a, int in_flight, int lane) {
+    batch = a.batch;
+    kv_heads = a.kv_heads;
+    int most = 0;
+    for (int b = lane; b < batch; b += kWarpThreads) {
+      lengths[b] = a.lengths[b];
+      most = max(most, chunks_of(lengths[b]));
+    }
+    lag = in_flight + static_cast<int>(__reduce_max_sync(kAllLanes, static_cast<unsigned>(most)));
+    sift_items = scan(a, lane, true, 0, sift_begin);
+    items = scan(a, lane, false, sift_items, dense_begin);
+    __syncwarp();
+  }
+
+  __device__ int claims() const { return items + sift_items; }
+
+  __device__ Claim claim(int number) const {
+    const int ahead = min(lag, items);
+    if (number < ahead) return {scoring(number), number};
+    const int rest = number - ahead;
+    const int pairs = min(items - ahead, sift_items);
+    if (rest < 2 * pairs) {
+      if (rest % 2 == 0) return {Work::values, rest / 2};
+      return {scoring(ahead + rest / 2), ahead + rest / 2};
+    }
+    const int last = rest - pairs;
+    if (last < sift_items) return {Work::values, last};
+    const int item = ahead + rest - sift_items;
+    if (item < items) return {scoring(item), item};
+    return {Work::none, 0};
+  }
+
+  __device__ ItemPlace place(int item) const {
+    const int* begin = item < sift_items ? sift_begin : dense_begin;
+    int low = 0;
+    int high = batch;  // begin[low] <= item < begin[high]
+    while (high - low > 1) {
+      const int middle = (low + high) / 2;
+      if (begin[middle] <= item) {
+        low = middle;
+      } else {
+        high = middle;
+      }
+    }
+    ItemPlace place;
+    place.request = low;
+    place.chunks = chunks_of(lengths[low]);
+    const int within = item - begin[low];
+    place.kv_head = within / place.chunks;
+    place.chunk = within % place.chunks;
+    place.first_item = item - place.chunk;
+    return place;
+  }
+
+ private:
+  __device__ Work scoring(int item) const { return item < sift_items ? Work::scores : Work::dense; }
+
+  // Exclusive sums of the items of sifted, or of other, requests; returns the end.
+  __device__ int scan(const DecodeArguments& a, int lane, bool sifted, int from, int* begin) const {
+    int total = from;
+    for (int first = 0; first < a.batch; first += kWarpThreads) {
+      const int b = first + lane;
+      int count = 0;
+      if (b < a.batch) {
+        const bool sifts = a.modes != nullptr && a.modes[b] == RequestMode::sift;
+        if (sifts == sifted) count = chunks_of(lengths[b]) * a.kv_heads;
+      }
+      int sum = count;
+      for (int distance = 1; distance < kWarpThreads; distance *= 2) {
+        const int other = __shfl_up_sync(kAllLanes, sum, distance);
+        if (lane >= distance) sum += other;
+      }
+      if (b < a.batch) begin[b] = total + sum - count;
+      total += __shfl_sync(kAllLanes, sum, kWarpThreads - 1);
+    }
+    if (lane == 0) begin[a.batch] = total;
+    return total;
+  }
+};
+
+}  // namespace sift::cuda

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "sift/kernels/cuda/decode_arguments.h"
+#include "sift/kernels/cuda/decode_workspace.h"
+
+namespace sift::cuda {
+
+/// Which of the compiled kernels serves a shape.
+struct DecodeKernelChoice {
+  int head_dim = 0;    ///< 64, 96, 128 or 256
+  bool bf16 = false;   ///< else f16
+  int most_heads = 0;  ///< of a group: 4, 8 or 16
+};
+
+/// Readies the kernel on the current device and tells how many of its blocks fit a multiprocessor.
+cudaError_t prepare_decode(const DecodeKernelChoice& choice, int& blocks_per_processor);
+
+cudaError_t launch_decode(const DecodeKernelChoice& choice, int blocks,
+                          const DecodeArguments& arguments, const DecodeWorkspace& workspace,
+                          cudaStream_t stream);
+
+}  // namespace sift::cuda
