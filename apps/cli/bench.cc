@@ -70,7 +70,8 @@ struct BenchCommand {
     std::optional<Progress> progress;
     return measure(engine, ids, parse_policy(attention), depth,
                    [&](std::int64_t done, std::int64_t total) {
-                     if (!progress) progress.emplace(fmt::format("{} depth {}", name, depth), total);
+                     if (!progress)
+                       progress.emplace(fmt::format("{} depth {}", name, depth), total);
                      progress->update(done, "tokens");
                      return !interrupted();
                    });
@@ -143,8 +144,7 @@ void add_bench(CLI::App& root, int& exit_code) {
     exit_code = decoding->run("decode", [&](Engine& engine, const std::vector<std::int32_t>& ids,
                                             const Policy& policy, std::int64_t depth,
                                             const SpeedCallback& callback) {
-      return decode_speed(engine, ids, policy, depth, decoding->tokens, decoding->repeat,
-                          callback);
+      return decode_speed(engine, ids, policy, depth, decoding->tokens, decoding->repeat, callback);
     });
   });
 
@@ -152,11 +152,11 @@ void add_bench(CLI::App& root, int& exit_code) {
   prefill->footer("Example:\n  sift bench prefill --depth 512,2048 --repeat 5");
   auto prefilling = add_measurement(*prefill, {512}, 1, "tokens of the prompt", 5);
   prefill->callback([prefilling, &exit_code] {
-    exit_code = prefilling->run("prefill", [&](Engine& engine, const std::vector<std::int32_t>& ids,
-                                               const Policy& policy, std::int64_t depth,
-                                               const SpeedCallback& callback) {
-      return prefill_speed(engine, ids, policy, depth, prefilling->repeat, callback);
-    });
+    exit_code = prefilling->run(
+        "prefill", [&](Engine& engine, const std::vector<std::int32_t>& ids, const Policy& policy,
+                       std::int64_t depth, const SpeedCallback& callback) {
+          return prefill_speed(engine, ids, policy, depth, prefilling->repeat, callback);
+        });
   });
 }
 

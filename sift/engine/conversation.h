@@ -22,9 +22,10 @@ class Conversation {
   ~Conversation();
 
   /// Says `text` and returns the answer. An answer that was cut short stays part of the
-  /// conversation as far as it came; a turn that ended inside its prompt is forgotten. `request` tells how to generate; its prompt and policy are
-  /// ignored. Throws Error: invalid_argument for text that is not UTF-8, a template that refuses
-  /// the conversation, or one that no longer fits the context; the turn is then forgotten.
+  /// conversation as far as it came; a turn that ended inside its prompt is forgotten. `request`
+  /// tells how to generate; its prompt and policy are ignored. Throws Error: invalid_argument for
+  /// text that is not UTF-8, a template that refuses the conversation, or one that no longer fits
+  /// the context; the turn is then forgotten.
   GenerationResult say(const std::string& text, const GenerationRequest& request,
                        const TokenCallback& callback = {},
                        const PromptCallback& prompt_callback = {});

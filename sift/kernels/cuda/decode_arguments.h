@@ -19,10 +19,10 @@ enum class EmptyHead : std::uint8_t { zero, highest };
 enum class Compensation : std::uint8_t { none, renormalise, mean };
 
 /// Where the rows of a cache lie. Row `slot` of a page: base + page · page_stride +
-/// slot · slot_stride + kv_head · head_stride; strides in bytes, multiples of 16. So HND and NHD are
-/// two choices of strides. The page of key i of request b is
-/// table[table_begin ? table_begin[b] + i / page : b · table_stride + i / page]; without a table
-/// (contiguous caches) it is b, and page_shift is 31.
+/// slot · slot_stride + kv_head · head_stride; strides in bytes, multiples of 16. So HND and NHD
+/// are two choices of strides. The page of key i of request b is table[table_begin ? table_begin[b]
+/// + i / page : b · table_stride + i / page]; without a table (contiguous caches) it is b, and
+/// page_shift is 31.
 struct CacheAddress {
   const void* keys = nullptr;
   const void* values = nullptr;
@@ -57,9 +57,9 @@ struct DecodeArguments {
   int head_dim = 0;
   float scale = 0;  ///< of scores, usually 1 / √head_dim
 
-  const void* query = nullptr;      ///< [batch, heads, head_dim]
-  void* output = nullptr;           ///< [batch, heads, head_dim]
-  float* log_sum_exp = nullptr;     ///< [batch, heads], base 2; may be null
+  const void* query = nullptr;   ///< [batch, heads, head_dim]
+  void* output = nullptr;        ///< [batch, heads, head_dim]
+  float* log_sum_exp = nullptr;  ///< [batch, heads], base 2; may be null
   CacheAddress cache;
   const std::int32_t* lengths = nullptr;  ///< [batch] visible keys, at least 1
   const RequestMode* modes = nullptr;     ///< [batch]; null: all dense

@@ -28,9 +28,9 @@ void require(bool holds, const char* what, const V& value, const char* expected)
 void check_capacity(const DecodeCapacity& c) {
   require(c.batch >= 1 && c.batch <= kMaximumBatch, "the batch", c.batch, "1 to 512 requests");
   require(c.kv_heads >= 1, "the number of KV heads", c.kv_heads, "at least 1");
-  require(c.heads >= c.kv_heads && c.heads % c.kv_heads == 0 &&
-              c.heads / c.kv_heads <= kMaximumGroup,
-          "the number of query heads", c.heads, "1 to 16 for each KV head");
+  require(
+      c.heads >= c.kv_heads && c.heads % c.kv_heads == 0 && c.heads / c.kv_heads <= kMaximumGroup,
+      "the number of query heads", c.heads, "1 to 16 for each KV head");
   require(c.head_dim == 64 || c.head_dim == 96 || c.head_dim == 128 || c.head_dim == 256,
           "the head dimension", c.head_dim, "64, 96, 128 or 256");
   require(c.keys >= 1, "the number of keys", c.keys, "at least 1");
@@ -45,8 +45,8 @@ class Cutter {
   V* take(std::int64_t count) {
     V* place = memory_ == nullptr ? nullptr : reinterpret_cast<V*>(memory_ + bytes_);
     constexpr std::size_t kAlignment = 256;
-    bytes_ += (static_cast<std::size_t>(count) * sizeof(V) + kAlignment - 1) / kAlignment *
-              kAlignment;
+    bytes_ +=
+        (static_cast<std::size_t>(count) * sizeof(V) + kAlignment - 1) / kAlignment * kAlignment;
     return place;
   }
   std::size_t bytes() const { return bytes_; }
@@ -64,7 +64,8 @@ struct CutWorkspace {
 
 CutWorkspace cut(const DecodeCapacity& c, void* memory) {
   const std::int64_t group = c.heads / c.kv_heads;
-  const std::int64_t items = (c.keys / kItemKeys + c.batch) * c.kv_heads;
+  // As many items as chunks at most.
+  const std::int64_t items = (c.keys / kChunkKeys + c.batch) * c.kv_heads;
   require(items < (std::int64_t{1} << 30), "the number of keys", c.keys, "fewer");
   Cutter cutter(memory);
   CutWorkspace result;
@@ -78,7 +79,7 @@ CutWorkspace cut(const DecodeCapacity& c, void* memory) {
   w.item_kept = cutter.take<ItemKept>(items * group);
   w.item_rows = cutter.take<GroupFacts>(items);
   w.partials = cutter.take<float>(items * group * c.head_dim);
-  w.scores = cutter.take<float>(items * group * kItemKeys);
+  w.scores = cutter.take<float>(items * group * kChunkKeys);
   result.bytes = cutter.bytes();
   return result;
 }
@@ -145,7 +146,7 @@ void DecodeAttention::check(const DecodeArguments& a) const {
   require(aligned(cache.slot_stride), "the slot stride", cache.slot_stride, "a multiple of 16");
   require(aligned(cache.head_stride), "the head stride", cache.head_stride, "a multiple of 16");
   if (cache.table != nullptr) {
-    require(cache.page_shift >= 4 && (1 << cache.page_shift) <= kItemKeys, "the page size",
+    require(cache.page_shift >= 4 && (1 << cache.page_shift) <= kChunkKeys, "the page size",
             1 << cache.page_shift, "16, 32, 64, 128 or 256");
   }
   require(a.sink >= 0, "sink", a.sink, "at least 0");

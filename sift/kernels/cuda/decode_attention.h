@@ -12,11 +12,11 @@ namespace sift::cuda {
 
 /// Sizes that a workspace has to serve.
 struct DecodeCapacity {
-  int batch = 0;               ///< 1 to 512
-  int heads = 0;               ///< query heads, at most 16 per KV head
+  int batch = 0;  ///< 1 to 512
+  int heads = 0;  ///< query heads, at most 16 per KV head
   int kv_heads = 0;
-  int head_dim = 0;            ///< 64, 96, 128 or 256
-  std::int64_t keys = 0;       ///< visible keys of all requests together, at most
+  int head_dim = 0;       ///< 64, 96, 128 or 256
+  std::int64_t keys = 0;  ///< visible keys of all requests together, at most
 };
 
 /// Bytes of workspace for decode_attention. Throws Error (invalid_argument) for sizes that it does

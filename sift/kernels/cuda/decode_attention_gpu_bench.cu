@@ -177,8 +177,8 @@ void run_cell(const Cell& cell, const std::vector<double>& taus, int rounds) {
         copies));
   }
   variants.push_back(std::make_unique<Variant>(
-      "dense",
-      [&](int copy, cudaStream_t stream) { attention.run(with_copy(a, copy), stream); }, copies));
+      "dense", [&](int copy, cudaStream_t stream) { attention.run(with_copy(a, copy), stream); },
+      copies));
   std::vector<std::unique_ptr<DeviceArray<float>>> thresholds;
   std::map<std::string, double> unions;
   std::map<std::string, double> sparsities;
@@ -230,8 +230,8 @@ void run_cell(const Cell& cell, const std::vector<double>& taus, int rounds) {
 int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     sift::cuda::Cell cell;
-    std::sscanf(argv[i], "%dx%dx%dx%dx%d", &cell.batch, &cell.context, &cell.heads,
-                &cell.kv_heads, &cell.head_dim);
+    std::sscanf(argv[i], "%dx%dx%dx%dx%d", &cell.batch, &cell.context, &cell.heads, &cell.kv_heads,
+                &cell.head_dim);
     sift::cuda::run_cell(cell, {0.5, 0.75, 0.875, 0.95}, 20);
   }
   return 0;

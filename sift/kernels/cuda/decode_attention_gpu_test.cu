@@ -169,8 +169,8 @@ class Problem {
 
   void compute_scores() {
     DeviceArray<double> scores(log_sum_exp_.size() * longest_);
-    reference_scores<T><<<static_cast<unsigned>(log_sum_exp_.size()), 256>>>(arguments, longest_,
-                                                                             scores.data());
+    reference_scores<T>
+        <<<static_cast<unsigned>(log_sum_exp_.size()), 256>>>(arguments, longest_, scores.data());
     must(cudaDeviceSynchronize());
     scores_ = scores.host();
   }
@@ -181,8 +181,7 @@ class Problem {
     const double* scores = scores_of(row);
     const int length = length_of(row);
     const std::size_t request = row / setup_.heads;
-    const bool sifted =
-        !host_modes_.empty() && host_modes_[request] == RequestMode::sift;
+    const bool sifted = !host_modes_.empty() && host_modes_[request] == RequestMode::sift;
     constexpr double kRounding = 2e-4;
     int surely = 0;
     int perhaps = 0;
@@ -256,7 +255,8 @@ TYPED_TEST(DecodeAttentionTest, SiftEqualsDoublePrecision) {
   for (const int head_dim : {64, 96, 128, 256}) {
     for (const int group : {1, 3, 4, 7, 8, 16}) {
       for (const double tau : {0.5, 0.875, 0.95}) {
-        SCOPED_TRACE(testing::Message() << "D " << head_dim << " group " << group << " tau " << tau);
+        SCOPED_TRACE(testing::Message()
+                     << "D " << head_dim << " group " << group << " tau " << tau);
         Problem<TypeParam> problem({2 * group, 2, head_dim, kRagged, Layout::hnd, 32, true});
         problem.sift(std::vector(kRagged.size(), RequestMode::sift), tau);
         problem.run();

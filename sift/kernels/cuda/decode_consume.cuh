@@ -40,7 +40,8 @@ class Consumer {
       __syncwarp();
       if (lane_ == 0) barrier_arrive(&shared_.tile_empty[at.place]);
       if (note.last) {
-        finish_item(slot);
+        tally(slot);
+        if (slot.note.closes) finish_item(slot);
         __syncwarp();
         if (lane_ == 0) barrier_arrive(&shared_.slot_empty[note.slot]);
       }
@@ -73,7 +74,7 @@ class Consumer {
   }
 
   __device__ void score_tile(const TileNote& note, Slot& slot, std::uint32_t tile) {
-    if (note.first) load_query(slot);
+    if (note.first && slot.note.opens) load_query(slot);
     const int first = warp_ * 16;
     if (first >= note.rows) return;
     float scores[kHeadTiles][4] = {};
@@ -104,7 +105,7 @@ class Consumer {
     const bool keeps = work == Work::scores || slot.note.records;
     const int row = warp_ * 16 + g();
     const int key = note.first_row + row;
-    float* far = w_.scores + (static_cast<std::int64_t>(slot.note.item) * kItemKeys + key) * group_;
+    float* far = w_.scores + (slot.note.score_chunk() * kChunkKeys + key) * group_;
     float* near = slot.scores + key * group_;
 #pragma unroll
     for (int h = 0; h < kHeadTiles; ++h) {
@@ -124,8 +125,9 @@ class Consumer {
         maximum_[h][i] = now;
         if (work != Work::scores) continue;
         const float reference = finite_reference(now);
-        sum_[h][i] = sum_[h][i] * exp2_fast(before - reference) +
-                     (exp2_fast(scores[h][i] - reference) + exp2_fast(scores[h][i + 2] - reference));
+        sum_[h][i] =
+            sum_[h][i] * exp2_fast(before - reference) +
+            (exp2_fast(scores[h][i] - reference) + exp2_fast(scores[h][i + 2] - reference));
       }
     }
   }
@@ -189,25 +191,60 @@ class Consumer {
   }
 
   // Weights are relative to the head's maximum where that is known, else to that of this warp's
-  // rows of the item.
+  // rows of the item so far.
   __device__ void begin_values(const Slot& slot) {
     const bool dense = slot.note.work == Work::dense;
     if (dense) reduce_lanes();
 #pragma unroll
     for (int h = 0; h < kHeadTiles; ++h) {
       const int head = h * 8 + g();
+      const float before = reference_[h];
       // Lane t of any g has the maxima of heads 2t and 2t + 1.
       const float even = __shfl_sync(kAllLanes, maximum_[h][0], g() / 2);
       const float odd = __shfl_sync(kAllLanes, maximum_[h][1], g() / 2);
-      reference_[h] = dense ? (g() % 2 == 0 ? even : odd) : slot.plans[min(head, group_ - 1)].maximum;
-      mass_[h] = 0;
+      reference_[h] =
+          dense ? (g() % 2 == 0 ? even : odd) : slot.plans[min(head, group_ - 1)].maximum;
+      if (slot.note.opens) {
+        mass_[h] = 0;
 #pragma unroll
-      for (int strip = 0; strip < kStrips; ++strip) {
+        for (int strip = 0; strip < kStrips; ++strip) {
 #pragma unroll
-        for (float& sum : sums_[strip][h]) sum = 0;
+          for (float& sum : sums_[strip][h]) sum = 0;
+        }
+      } else if (dense) {
+        rescale(h, exp2_fast(before - finite_reference(reference_[h])));
       }
     }
+    if (slot.note.opens) kept_ = {};
     __syncwarp();  // this warp's scores are in the slot
+  }
+
+  // Multiplies what was summed so far with a factor for head g.
+  __device__ void rescale(int h, float factor) {
+    mass_[h] *= factor;
+    const float even = __shfl_sync(kAllLanes, factor, 8 * t());
+    const float odd = __shfl_sync(kAllLanes, factor, 8 * t() + 4);
+#pragma unroll
+    for (int strip = 0; strip < kStrips; ++strip) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sums_[strip][h][i] *= i % 2 == 0 ? even : odd;
+    }
+  }
+
+  // What one lane a head of the first warp adds up over the chunks of an item.
+  struct KeptRows {
+    int kept = 0;
+    int eligible = 0;
+    int rows = 0;
+    int rows_eligible = 0;
+  };
+
+  __device__ void tally(const Slot& slot) {
+    if (warp_ != 0 || slot.note.work != Work::values || lane_ >= group_) return;
+    kept_.kept += slot.kept[lane_].kept;
+    kept_.eligible += slot.kept[lane_].eligible;
+    kept_.rows += slot.note.rows;
+    kept_.rows_eligible += slot.rows_eligible;
   }
 
   __device__ void value_tile(const TileNote& note, Slot& slot, std::uint32_t tile) {
@@ -223,7 +260,8 @@ class Consumer {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int row = first + 2 * t() + i % 2 + i / 2 * 8;
-        const int place = (note.first_row + min(row, note.rows - 1)) * group_ + min(head, group_ - 1);
+        const int place =
+            (note.first_row + min(row, note.rows - 1)) * group_ + min(head, group_ - 1);
         const bool counts = head < group_ && row < note.rows;
         weight[i] = counts ? exp2_fast(slot.scores[place] - reference) : 0.0F;
         mass_[h] += weight[i];
@@ -272,7 +310,7 @@ class Consumer {
       before = atomicAdd(&w_.units[unit].scored, 1U);
     }
     before = __shfl_sync(kAllLanes, before, 0);
-    if (before + 1 != static_cast<unsigned>(note.place.chunks)) return;
+    if (before + 1 != static_cast<unsigned>(note.place.items)) return;
     __threadfence();
     plan_unit(a_, w_, note.place, lane_);
     __syncwarp();
@@ -293,7 +331,7 @@ class Consumer {
     if (threadIdx.x == 0) {
       __threadfence();
       const unsigned before = atomicAdd(&w_.units[unit].valued, 1U);
-      shared_.last_of_unit = before + 1 == static_cast<unsigned>(note.place.chunks);
+      shared_.last_of_unit = before + 1 == static_cast<unsigned>(note.place.items);
     }
     named_barrier(kConsumerBarrier, kConsumerThreads);
     if (shared_.last_of_unit == 0) return;
@@ -334,11 +372,11 @@ class Consumer {
       if (note.work == Work::dense) {
         w_.item_sums[place] = {maximum, sum};
       } else {
-        w_.item_kept[place] = {slot.kept[lane_].kept, slot.kept[lane_].eligible, sum};
+        w_.item_kept[place] = {kept_.kept, kept_.eligible, sum};
       }
     }
     if (lane_ == 0 && note.work == Work::values) {
-      w_.item_rows[note.item] = {note.rows, slot.rows_eligible};
+      w_.item_rows[note.item] = {kept_.rows, kept_.rows_eligible};
     }
   }
 
@@ -393,6 +431,7 @@ class Consumer {
   float reference_[kHeadTiles];  // of head g
   float mass_[kHeadTiles];
   float sums_[kStrips][kHeadTiles][4];
+  KeptRows kept_;
 };
 
 }  // namespace sift::cuda

@@ -6,7 +6,7 @@
 
 namespace sift::cuda {
 
-/// What has to be done with a chunk of keys of one KV head.
+/// What has to be done with a run of chunks of one KV head.
 enum class Work : int {
   scores,  ///< of a sifted request
   values,  ///< of a sifted request
@@ -16,19 +16,19 @@ enum class Work : int {
 
 struct Claim {
   Work work = Work::none;
-  int item = 0;  ///< number of the (request, KV head, chunk)
+  int item = 0;  ///< number of the (request, KV head, run of chunks)
 };
 
 struct ItemPlace {
   int request = 0;
   int kv_head = 0;
-  int chunk = 0;
-  int chunks = 0;      ///< of the request
-  int first_item = 0;  ///< of this request and KV head
+  int items = 0;        ///< of this request and KV head
+  int first_item = 0;   ///< of this request and KV head
+  int first_chunk = 0;  ///< the same among the chunks of all, which the scores are kept by
 };
 
 /// Numbers the items of a launch: those of sifted requests first, each request's by KV head and
-/// chunk. Lives in shared memory; lengths may change between launches of one graph.
+/// place. Lives in shared memory; lengths may change between launches of one graph.
 ///
 /// Claims are dealt in the order scores 0 … lag−1, then values and scores (or dense items) in
 /// turns, so that the scores of a head are usually complete when its values are claimed. The lag is
@@ -37,14 +37,21 @@ struct ItemPlace {
 struct ItemTable {
   int* sift_begin;   ///< [batch + 1]
   int* dense_begin;  ///< [batch + 1], from sift_items on
+  int* chunk_begin;  ///< [batch + 1]
   int* lengths;      ///< [batch]
   int batch = 0;
   int kv_heads = 0;
   int sift_items = 0;
   int items = 0;
+  int chunks = 0;
   int lag = 0;
 
-  static __device__ int chunks_of(int length) { return (length + kItemKeys - 1) / kItemKeys; }
+  static __device__ int chunks_of(int length) { return (length + kChunkKeys - 1) / kChunkKeys; }
+  static __device__ int items_of(int length) {
+    const int chunks = chunks_of(length);
+    const int run = chunks_per_item(chunks);
+    return (chunks + run - 1) / run;
+  }
 
   /// By one whole warp. `in_flight`: items that are at work at a time.
   __device__ void fill(const DecodeArguments& a, int in_flight, int lane) {
@@ -53,11 +60,17 @@ struct ItemTable {
     int most = 0;
     for (int b = lane; b < batch; b += kWarpThreads) {
       lengths[b] = a.lengths[b];
-      most = max(most, chunks_of(lengths[b]));
+      most = max(most, items_of(lengths[b]));
     }
+    __syncwarp();
     lag = in_flight + static_cast<int>(__reduce_max_sync(kAllLanes, static_cast<unsigned>(most)));
-    sift_items = scan(a, lane, true, 0, sift_begin);
-    items = scan(a, lane, false, sift_items, dense_begin);
+    const auto sifts = [&](int b) { return a.modes != nullptr && a.modes[b] == RequestMode::sift; };
+    sift_items = scan(
+        lane, 0, [&](int b) { return sifts(b) ? items_of(lengths[b]) : 0; }, sift_begin);
+    items = scan(
+        lane, sift_items, [&](int b) { return sifts(b) ? 0 : items_of(lengths[b]); }, dense_begin);
+    chunks = scan(
+        lane, 0, [&](int b) { return chunks_of(lengths[b]); }, chunk_begin);
     __syncwarp();
   }
 
@@ -93,36 +106,32 @@ struct ItemTable {
     }
     ItemPlace place;
     place.request = low;
-    place.chunks = chunks_of(lengths[low]);
-    const int within = item - begin[low];
-    place.kv_head = within / place.chunks;
-    place.chunk = within % place.chunks;
-    place.first_item = item - place.chunk;
+    place.items = items_of(lengths[low]);
+    place.kv_head = (item - begin[low]) / place.items;
+    place.first_item = begin[low] + place.kv_head * place.items;
+    place.first_chunk = chunk_begin[low] + place.kv_head * chunks_of(lengths[low]);
     return place;
   }
 
  private:
   __device__ Work scoring(int item) const { return item < sift_items ? Work::scores : Work::dense; }
 
-  // Exclusive sums of the items of sifted, or of other, requests; returns the end.
-  __device__ int scan(const DecodeArguments& a, int lane, bool sifted, int from, int* begin) const {
+  // Exclusive sums of the requests' counts times the KV heads, from `from` on; returns the end.
+  template <class Count>
+  __device__ int scan(int lane, int from, const Count& count_of, int* begin) const {
     int total = from;
-    for (int first = 0; first < a.batch; first += kWarpThreads) {
+    for (int first = 0; first < batch; first += kWarpThreads) {
       const int b = first + lane;
-      int count = 0;
-      if (b < a.batch) {
-        const bool sifts = a.modes != nullptr && a.modes[b] == RequestMode::sift;
-        if (sifts == sifted) count = chunks_of(lengths[b]) * a.kv_heads;
-      }
+      const int count = b < batch ? count_of(b) * kv_heads : 0;
       int sum = count;
       for (int distance = 1; distance < kWarpThreads; distance *= 2) {
         const int other = __shfl_up_sync(kAllLanes, sum, distance);
         if (lane >= distance) sum += other;
       }
-      if (b < a.batch) begin[b] = total + sum - count;
+      if (b < batch) begin[b] = total + sum - count;
       total += __shfl_sync(kAllLanes, sum, kWarpThreads - 1);
     }
-    if (lane == 0) begin[a.batch] = total;
+    if (lane == 0) begin[batch] = total;
     return total;
   }
 };

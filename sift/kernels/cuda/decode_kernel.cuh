@@ -8,7 +8,7 @@ namespace sift::cuda {
 /// One step of decode attention for all requests of a batch, dense and sifted, in one launch of
 /// as many blocks as fit the device. Blocks claim items until there are no more.
 template <class T, int kDim, int kMostHeads>
-__global__ void __launch_bounds__(kBlockThreads)
+__global__ void __launch_bounds__(kBlockThreads, kDim <= 128 ? 2 : 1)
     decode_kernel(const __grid_constant__ DecodeArguments a,
                   const __grid_constant__ DecodeWorkspace w) {
   using Shared = SharedLayout<kDim, kMostHeads>;
@@ -27,10 +27,10 @@ __global__ void __launch_bounds__(kBlockThreads)
   __syncthreads();
   const int warp = threadIdx.x / kWarpThreads;
   if (warp == kConsumerWarps) {
-    ItemTable table{shared.sift_begin, shared.dense_begin, shared.lengths};
+    ItemTable table{shared.sift_begin, shared.dense_begin, shared.chunk_begin, shared.lengths};
     constexpr int kItemsInFlight = 6;  // of one block
     table.fill(a, kItemsInFlight * static_cast<int>(gridDim.x), threadIdx.x % kWarpThreads);
-    if (table.items > w.item_capacity) __trap();
+    if (table.chunks > w.item_capacity) __trap();
     Selector<T, kDim, kMostHeads>(a, w, table, shared).run();
   } else if (warp == kConsumerWarps + 1) {
     Loader<T, kDim, kMostHeads>(a, shared).run();

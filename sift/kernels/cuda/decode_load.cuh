@@ -116,8 +116,8 @@ class Loader {
     // A contiguous cache is one page whose slots count from the sequence's beginning.
     const bool paged = cache.table != nullptr;
     const int page = slot.pages[paged ? key >> cache.page_shift : 0];
-    const std::int64_t row = paged ? key & ((1 << cache.page_shift) - 1)
-                                   : slot.note.place.chunk * kItemKeys + key;
+    const std::int64_t row =
+        paged ? key & ((1 << cache.page_shift) - 1) : slot.note.chunk * kChunkKeys + key;
     const auto* base = static_cast<const char*>(values ? cache.values : cache.keys);
     return base + page * cache.page_stride + row * cache.slot_stride +
            slot.note.place.kv_head * cache.head_stride;

@@ -112,7 +112,7 @@ __device__ inline void plan_unit(const DecodeArguments& a, const DecodeWorkspace
   const int group = a.heads / a.kv_heads;
   const std::int64_t first_item = place.first_item;
   const HeadLanes lanes(group, lane);
-  const ItemSum all = sum_items(w.item_sums + first_item * group, place.chunks, lanes);
+  const ItemSum all = sum_items(w.item_sums + first_item * group, place.items, lanes);
   const int head = place.request * a.heads + place.kv_head * group + lanes.head;
   HeadPlan plan;
   plan.maximum = all.maximum;
@@ -126,7 +126,7 @@ __device__ inline void plan_unit(const DecodeArguments& a, const DecodeWorkspace
   for (; keeps_one != 0; keeps_one &= keeps_one - 1) {
     const int i = __ffs(static_cast<int>(keeps_one)) - 1;
     const float maximum = __shfl_sync(kAllLanes, plan.maximum, i);
-    const int key = highest_key(w.scores + first_item * kItemKeys * group + i,
+    const int key = highest_key(w.scores + std::int64_t{place.first_chunk} * kChunkKeys * group + i,
                                 a.lengths[place.request], group, maximum, lane);
     if (lane == i) plan.only_key = key;
   }
@@ -165,14 +165,14 @@ __device__ inline float2 head_factors(const DecodeArguments& a, const DecodeWork
   const std::int64_t first = std::int64_t{place.first_item} * group;
   const bool leads = lane < group;
   if (!sifted) {
-    const ItemSum all = sum_items(w.item_sums + first, place.chunks, lanes);
+    const ItemSum all = sum_items(w.item_sums + first, place.items, lanes);
     if (leads && a.log_sum_exp != nullptr) {
       a.log_sum_exp[head] = finite_reference(all.maximum) + log2f(all.sum);
     }
     return {1.0F / all.sum, all.maximum};
   }
   const HeadPlan plan = load_plan(w.plans + head);
-  HeadFacts facts = sum_kept(w.item_kept + first, place.chunks, lanes);
+  HeadFacts facts = sum_kept(w.item_kept + first, place.items, lanes);
   float scale = exp2_fast(finite_reference(plan.maximum) - plan.log_sum_exp);
   facts.kept_mass *= scale;
   facts.empty = plan.empty;
@@ -190,8 +190,10 @@ __device__ inline void sum_rows(const DecodeArguments& a, const DecodeWorkspace&
   GroupFacts facts;
   const GroupFacts* items = w.item_rows + place.first_item;
   lanes.visit(
-      place.chunks,
-      [&](int i) { return GroupFacts{__ldcg(&items[i].rows), __ldcg(&items[i].rows_eligible)}; },
+      place.items,
+      [&](int i) {
+        return GroupFacts{__ldcg(&items[i].rows), __ldcg(&items[i].rows_eligible)};
+      },
       [&](GroupFacts item, bool counts) {
         facts.rows += counts ? item.rows : 0;
         facts.rows_eligible += counts ? item.rows_eligible : 0;
@@ -212,12 +214,12 @@ __device__ inline float4 add_partials(const DecodeWorkspace& w, const ItemPlace&
   const ItemSum* sums = w.item_sums + first * group + index / head_dim;
   constexpr int kBatch = 8;  // loads whose latencies overlap
   float4 sum = {0, 0, 0, 0};
-  for (int begin = 0; begin < place.chunks; begin += kBatch) {
+  for (int begin = 0; begin < place.items; begin += kBatch) {
     float4 part[kBatch];
     float factor[kBatch];
 #pragma unroll
     for (int c = 0; c < kBatch; ++c) {
-      const int chunk = min(begin + c, place.chunks - 1);
+      const int chunk = min(begin + c, place.items - 1);
       part[c] = __ldcg(reinterpret_cast<const float4*>(partial + chunk * size));
       factor[c] = 0;
       if constexpr (!kSifted) factor[c] = __ldcg(&sums[chunk * group].maximum);
@@ -225,9 +227,9 @@ __device__ inline float4 add_partials(const DecodeWorkspace& w, const ItemPlace&
 #pragma unroll
     for (int c = 0; c < kBatch; ++c) {
       // A factor of zero, not a branch: behind a branch the loads would wait for each other.
-      factor[c] = begin + c >= place.chunks ? 0.0F
-                  : kSifted ? 1.0F
-                            : exp2_fast(finite_reference(factor[c]) - reference);
+      factor[c] = begin + c >= place.items ? 0.0F
+                  : kSifted                ? 1.0F
+                                           : exp2_fast(finite_reference(factor[c]) - reference);
       sum.x += part[c].x * factor[c];
       sum.y += part[c].y * factor[c];
       sum.z += part[c].z * factor[c];
@@ -237,8 +239,8 @@ __device__ inline float4 add_partials(const DecodeWorkspace& w, const ItemPlace&
   return sum;
 }
 
-/// Adds the partial results of one KV head's items in the order of their keys and writes the output.
-/// By all consumer threads.
+/// Adds the partial results of one KV head's items in the order of their keys and writes the
+/// output. By all consumer threads.
 template <class T, int kDim>
 __device__ void merge_unit(const DecodeArguments& a, const DecodeWorkspace& w,
                            const ItemPlace& place, bool sifted, float* scales, float* seconds) {
@@ -257,9 +259,9 @@ __device__ void merge_unit(const DecodeArguments& a, const DecodeWorkspace& w,
   named_barrier(kConsumerBarrier, kConsumerThreads);
   for (int index = 4 * threadIdx.x; index < group * kDim; index += 4 * kConsumerThreads) {
     const int i = index / kDim;
-    float4 sum = sifted ? add_partials<true>(w, place, group, kDim, index, 0)
-                        : add_partials<false>(w, place, group, kDim, index,
-                                              finite_reference(seconds[i]));
+    float4 sum =
+        sifted ? add_partials<true>(w, place, group, kDim, index, 0)
+               : add_partials<false>(w, place, group, kDim, index, finite_reference(seconds[i]));
     float* values = &sum.x;
     const std::int64_t unit = place.request * a.kv_heads + place.kv_head;
     const std::int64_t row = place.request * a.heads + place.kv_head * group;

@@ -104,7 +104,8 @@ inline PagedCache lay_out(const ProblemSetup& setup) {
   return cache;
 }
 
-/// Scores of one (request, head) a block, times log2 e, in double: scores[request · heads + head][key].
+/// Scores of one (request, head) a block, times log2 e, in double: scores[request · heads +
+/// head][key].
 template <class T>
 __global__ void reference_scores(DecodeArguments a, std::int64_t stride, double* scores) {
   const int head = blockIdx.x % a.heads;
@@ -121,9 +122,9 @@ __global__ void reference_scores(DecodeArguments a, std::int64_t stride, double*
       page = c.table[begin + (key >> c.page_shift)];
       slot = key & ((1 << c.page_shift) - 1);
     }
-    const T* row = reinterpret_cast<const T*>(static_cast<const char*>(c.keys) +
-                                              page * c.page_stride + slot * c.slot_stride +
-                                              kv_head * c.head_stride);
+    const T* row =
+        reinterpret_cast<const T*>(static_cast<const char*>(c.keys) + page * c.page_stride +
+                                   slot * c.slot_stride + kv_head * c.head_stride);
     double sum = 0;
     for (int d = 0; d < a.head_dim; ++d) {
       sum += static_cast<double>(Format<T>::to_float(query[d])) *
@@ -153,9 +154,9 @@ __global__ void reference_output(DecodeArguments a, std::int64_t stride, const d
       page = c.table[begin + (key >> c.page_shift)];
       slot = key & ((1 << c.page_shift) - 1);
     }
-    const T* row = reinterpret_cast<const T*>(static_cast<const char*>(c.values) +
-                                              page * c.page_stride + slot * c.slot_stride +
-                                              kv_head * c.head_stride);
+    const T* row =
+        reinterpret_cast<const T*>(static_cast<const char*>(c.values) + page * c.page_stride +
+                                   slot * c.slot_stride + kv_head * c.head_stride);
     sum += weight * static_cast<double>(Format<T>::to_float(row[threadIdx.x]));
   }
   output[std::int64_t{blockIdx.x} * a.head_dim + threadIdx.x] = sum;
@@ -166,8 +167,8 @@ template <class T>
 __global__ void fill_normal(T* values, std::int64_t count, std::uint64_t seed, float deviation) {
   for (std::int64_t i = blockIdx.x * std::int64_t{blockDim.x} + threadIdx.x; i < count;
        i += std::int64_t{gridDim.x} * blockDim.x) {
-    std::uint64_t x = (static_cast<std::uint64_t>(i) + seed * 0x9E3779B97F4A7C15ULL) *
-                      0xBF58476D1CE4E5B9ULL;
+    std::uint64_t x =
+        (static_cast<std::uint64_t>(i) + seed * 0x9E3779B97F4A7C15ULL) * 0xBF58476D1CE4E5B9ULL;
     x ^= x >> 31;
     x *= 0x94D049BB133111EBULL;
     x ^= x >> 29;

@@ -21,41 +21,35 @@ class Selector {
         group_(a.heads / a.kv_heads) {}
 
   __device__ void run() {
-    Prepared now = prepare(receive(claim()));
+    pending_ = claim();
+    Prepared now = next();
     while (!is_ready(now)) {
     }
     fetch(now);
-    while (true) {
-      const unsigned number = claim();  // its latency passes while what is fetched arrives
-      Prepared next;
-      bool fetched = false;
-      if (now.note.work != Work::none) {
-        next = prepare(receive(number));
-        fetched = is_ready(next);
-        if (fetched) fetch(next);
-      }
+    while (now.note.work != Work::none) {
+      const Prepared following = next();
+      const bool fetched = is_ready(following);
       if (fetched) {
+        fetch(following);
         wait_copies<1>();
       } else {
         wait_copies<0>();
       }
       __syncwarp();
       hand_over(now);
-      if (now.note.work == Work::none) break;
       if (!fetched) {
-        while (!is_ready(next)) {
+        while (!is_ready(following)) {
         }
-        fetch(next);
+        fetch(following);
       }
-      now = next;
+      now = following;
     }
+    hand_over(now);
     leave();
   }
 
  private:
-  __device__ unsigned claim() {
-    return lane_ == 0 ? atomicAdd(&w_.launch->claimed, 1U) : 0;
-  }
+  __device__ unsigned claim() { return lane_ == 0 ? atomicAdd(&w_.launch->claimed, 1U) : 0; }
   __device__ int receive(unsigned number) {
     return static_cast<int>(__shfl_sync(kAllLanes, number, 0));
   }
@@ -70,34 +64,52 @@ class Selector {
     }
   }
 
-  /// An item and the slot that it will have.
+  /// A chunk and the slot that it will have.
   struct Prepared {
     SlotNote note;
     int slot = 0;
     int parity = 0;
   };
 
-  __device__ Prepared prepare(int number) {
-    Prepared item;
-    item.slot = at_.place;
-    item.parity = at_.parity;
+  // The next chunk of the claimed item, or the first of the next item.
+  __device__ Prepared next() {
+    if (chunks_left_ == 0) open(table_.claim(receive(pending_)));
+    Prepared prepared;
+    prepared.slot = at_.place;
+    prepared.parity = at_.parity;
     at_.advance();
-    const Claim claimed = table_.claim(number);
-    SlotNote& note = item.note;
-    note.work = claimed.work;
-    if (claimed.work == Work::none) return item;
-    note.item = claimed.item;
-    note.place = table_.place(claimed.item);
-    note.keys = min(table_.lengths[note.place.request] - note.place.chunk * kItemKeys, kItemKeys);
+    SlotNote& note = prepared.note;
+    note = note_;
+    if (note.work == Work::none) return prepared;
+    const int length = table_.lengths[note.place.request];
+    note.keys = min(length - note.chunk * kChunkKeys, kChunkKeys);
     note.rows = note.keys;
-    note.records = claimed.work == Work::dense && a_.modes != nullptr &&
-                   a_.modes[note.place.request] == RequestMode::record;
-    return item;
+    note.closes = chunks_left_ == 1;
+    chunks_left_ -= 1;
+    note_.chunk += 1;
+    note_.opens = false;
+    return prepared;
+  }
+
+  __device__ void open(const Claim& claimed) {
+    pending_ = claim();  // its latency passes while this item is prepared
+    note_ = {};
+    note_.work = claimed.work;
+    if (claimed.work == Work::none) return;
+    note_.item = claimed.item;
+    note_.place = table_.place(claimed.item);
+    const int chunks = ItemTable::chunks_of(table_.lengths[note_.place.request]);
+    const int run = chunks_per_item(chunks);
+    note_.chunk = (claimed.item - note_.place.first_item) * run;
+    chunks_left_ = min(run, chunks - note_.chunk);
+    note_.opens = true;
+    note_.records = claimed.work == Work::dense && a_.modes != nullptr &&
+                    a_.modes[note_.place.request] == RequestMode::record;
   }
 
   /// Whether what the item waits for has happened.
   __device__ bool is_ready(const Prepared& item) const {
-    if (item.note.work != Work::values) return true;
+    if (item.note.work != Work::values || !item.note.opens) return true;
     const int unit = item.note.place.request * a_.kv_heads + item.note.place.kv_head;
     return __all_sync(kAllLanes, load_acquire(&w_.units[unit].planned) != 0) != 0;
   }
@@ -110,7 +122,7 @@ class Selector {
       fetch_pages(item.note, slot);
       if (item.note.work == Work::values) {
         fetch_scores(item.note, slot);
-      } else {
+      } else if (item.note.opens) {
         fetch_query(item.note, slot);
       }
     }
@@ -131,7 +143,7 @@ class Selector {
       if (lane_ == 0) slot.pages[0] = note.place.request;
       return;
     }
-    const int first = note.place.chunk * (kItemKeys >> cache.page_shift);
+    const int first = note.chunk * (kChunkKeys >> cache.page_shift);
     const int pages = ((note.keys - 1) >> cache.page_shift) + 1;
     const std::int64_t begin = cache.table_begin != nullptr
                                    ? cache.table_begin[note.place.request]
@@ -143,10 +155,10 @@ class Selector {
 
   // Queries of the group [heads, kDim], zero for heads that are not there.
   __device__ void fetch_query(const SlotNote& note, Slot& slot) {
-    const auto* query = static_cast<const T*>(a_.query) +
-                        (static_cast<std::int64_t>(note.place.request) * a_.heads +
-                         note.place.kv_head * group_) *
-                            kDim;
+    const auto* query =
+        static_cast<const T*>(a_.query) +
+        (static_cast<std::int64_t>(note.place.request) * a_.heads + note.place.kv_head * group_) *
+            kDim;
     constexpr int kPieces = kDim / 8;
 #pragma unroll 4
     for (int i = lane_; i < 8 * Shared::kHeadTiles * kPieces; i += kWarpThreads) {
@@ -169,7 +181,7 @@ class Selector {
     for (int i = lane_; i < 2 * group_; i += kWarpThreads) {
       copy_async_16(shared_address(slot.plans) + 16 * i, plans + 16 * i);
     }
-    const float* scores = w_.scores + static_cast<std::int64_t>(note.item) * kItemKeys * group_;
+    const float* scores = w_.scores + note.score_chunk() * kChunkKeys * group_;
     const int pieces = (note.keys * group_ + 3) / 4;
 #pragma unroll 4
     for (int i = lane_; i < pieces; i += kWarpThreads) {
@@ -179,7 +191,7 @@ class Selector {
 
   // Lists the rows that any head keeps, and moves their scores together. Returns how many.
   __device__ int select(const SlotNote& note, Slot& slot) {
-    const int first_key = note.place.chunk * kItemKeys;
+    const int first_key = note.chunk * kChunkKeys;
     const int last_forced = table_.lengths[note.place.request] - a_.recent;
     const bool forces = first_key < a_.sink || first_key + note.keys > last_forced;
     float thresholds[Shared::kHeads];
@@ -190,7 +202,7 @@ class Selector {
       if (head >= group_) continue;
       thresholds[head] = slot.plans[head].threshold;
       const unsigned only = static_cast<unsigned>(slot.plans[head].only_key - first_key);
-      keeps_one = keeps_one || only < kItemKeys;
+      keeps_one = keeps_one || only < kChunkKeys;
     }
     Tally tally;
     for (int begin = 0; begin < note.keys; begin += kWarpThreads) {
@@ -208,7 +220,8 @@ class Selector {
         const bool passes = valid && scores[head] > thresholds[head];
         bool kept = passes;
         if (forces || keeps_one) {
-          kept = kept || (head < group_ && (forced || (valid && slot.plans[head].only_key == index)));
+          kept =
+              kept || (head < group_ && (forced || (valid && slot.plans[head].only_key == index)));
           tally.eligible[head] += __popc(__ballot_sync(kAllLanes, passes) & ~forced_lanes);
         }
         const unsigned lanes = __ballot_sync(kAllLanes, kept);
@@ -281,6 +294,9 @@ class Selector {
   int lane_;
   int group_;
   RingPosition<Shared::kSlots> at_;
+  unsigned pending_ = 0;  // the next claim
+  SlotNote note_;         // of the next chunk
+  int chunks_left_ = 0;   // of the claimed item
 };
 
 }  // namespace sift::cuda

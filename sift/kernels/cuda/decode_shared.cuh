@@ -4,10 +4,11 @@
 
 namespace sift::cuda {
 
-// A block is a pipeline. A selector warp claims items, waits for what they wait for and fills slots:
-// which rows to read. What it needs for the next item is on its way while it works on one. A loader warp turns slots into tiles of rows and starts their copies, as far
-// ahead as there is room, whatever item they belong to, so that memory never pauses between items.
-// Four consumer warps multiply.
+// A block is a pipeline. A selector warp claims items, waits for what they wait for and fills
+// slots: which rows to read. What it needs for the next item is on its way while it works on one. A
+// loader warp turns slots into tiles of rows and starts their copies, as far ahead as there is
+// room, whatever item they belong to, so that memory never pauses between items. Four consumer
+// warps multiply.
 
 inline constexpr int kTileRows = 64;
 inline constexpr int kConsumerWarps = 4;
@@ -21,22 +22,27 @@ struct TileNote {
   int rows = 0;       ///< valid rows
   int first_row = 0;  ///< of the slot's rows
   bool values = false;
-  bool first = false;  ///< of the item
-  bool last = false;
-  bool end = false;  ///< no more work
+  bool first = false;  ///< of the slot
+  bool last = false;   ///< of the slot
+  bool end = false;    ///< no more work
 };
 
-/// One item, from the selector to the others.
+/// One chunk of an item, from the selector to the others.
 struct SlotNote {
   Work work = Work::none;
   int item = 0;
   ItemPlace place;
-  int keys = 0;  ///< of the item
-  int rows = 0;  ///< of V to read
+  int chunk = 0;        ///< of the KV head
+  int keys = 0;         ///< of the chunk
+  int rows = 0;         ///< of V to read
+  bool opens = false;   ///< it is the first of its item
+  bool closes = false;  ///< it is the last of its item
   bool records = false;
+
+  __device__ std::int64_t score_chunk() const { return place.first_chunk + chunk; }
 };
 
-/// What one head keeps of an item.
+/// What one head keeps of a chunk.
 struct KeptCount {
   int kept = 0;
   int eligible = 0;  ///< passed by score and not forced
@@ -58,9 +64,9 @@ struct SharedLayout {
     SlotNote note;
     KeptCount kept[kHeads];
     int rows_eligible;
-    int pages[kItemKeys / 16];
-    std::uint16_t rows[kItemKeys];           ///< keys of the item whose V rows are read
-    alignas(16) float scores[kItemKeys * kHeads];  ///< [row, group], −∞ where a head drops it
+    int pages[kChunkKeys / 16];
+    std::uint16_t rows[kChunkKeys];                 ///< keys of the chunk whose V rows are read
+    alignas(16) float scores[kChunkKeys * kHeads];  ///< [row, group], −∞ where a head drops it
     alignas(16) std::uint16_t query[8 * kHeadTiles * kQueryStride];
   };
 
@@ -81,6 +87,7 @@ struct SharedLayout {
   int last_of_unit;
   int sift_begin[kMaximumBatch + 1];
   int dense_begin[kMaximumBatch + 1];
+  int chunk_begin[kMaximumBatch + 1];
   int lengths[kMaximumBatch];
 };
 

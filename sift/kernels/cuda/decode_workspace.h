@@ -7,9 +7,15 @@
 
 namespace sift::cuda {
 
-/// Keys of one work item. Items begin at multiples of it, so sums depend on the number of keys
-/// alone, not on how work was dealt.
-inline constexpr int kItemKeys = 256;
+/// Keys that are selected and copied together.
+inline constexpr int kChunkKeys = 256;
+
+/// Chunks of one work item, of a request with this many of them: more for longer contexts, so that
+/// few results have to be put together at the end. Depends on the number of keys alone, not on how
+/// work is dealt, so that sums do too.
+constexpr int chunks_per_item(int chunks) {
+  return chunks <= 16 ? 1 : chunks <= 64 ? 2 : chunks <= 256 ? 4 : 8;
+}
 
 /// Most requests of one call.
 inline constexpr int kMaximumBatch = 512;
@@ -52,17 +58,18 @@ struct LaunchProgress {
   unsigned left = 0;  ///< blocks that found no more work
 };
 
-/// The caller's workspace, cut up. Items are numbered over requests, KV heads and chunks of keys.
+/// The caller's workspace, cut up. Items are numbered over requests, KV heads and
+/// runs of chunks.
 struct DecodeWorkspace {
   int item_capacity = 0;
   LaunchProgress* launch = nullptr;
-  UnitProgress* units = nullptr;     ///< [batch, kv_heads]
-  HeadPlan* plans = nullptr;         ///< [batch, heads]
-  ItemSum* item_sums = nullptr;      ///< [items, group]
-  ItemKept* item_kept = nullptr;     ///< [items, group]
-  GroupFacts* item_rows = nullptr;   ///< [items]
-  float* partials = nullptr;         ///< [items, group, head_dim]
-  float* scores = nullptr;           ///< [items, kItemKeys, group]
+  UnitProgress* units = nullptr;    ///< [batch, kv_heads]
+  HeadPlan* plans = nullptr;        ///< [batch, heads]
+  ItemSum* item_sums = nullptr;     ///< [items, group]
+  ItemKept* item_kept = nullptr;    ///< [items, group]
+  GroupFacts* item_rows = nullptr;  ///< [items]
+  float* partials = nullptr;        ///< [items, group, head_dim]
+  float* scores = nullptr;          ///< [chunks, kChunkKeys, group]
 };
 
 }  // namespace sift::cuda

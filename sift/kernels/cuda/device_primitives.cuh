@@ -42,9 +42,9 @@ __device__ inline void barrier_init(std::uint64_t* barrier, int arrivals) {
 }
 
 __device__ inline void barrier_arrive(std::uint64_t* barrier) {
-  asm volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(
-                   shared_address(barrier))
-               : "memory");
+  asm volatile(
+      "{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(shared_address(barrier))
+      : "memory");
 }
 
 /// Arrives once all copies that this thread started have landed.
