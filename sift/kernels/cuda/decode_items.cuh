@@ -6,6 +6,13 @@
 
 namespace sift::cuda {
 
+/// Chunks of one work item, of a request with this many of them: more for longer contexts, so that
+/// few results have to be put together at the end. Depends on the number of keys alone, not on how
+/// work is dealt, so that sums do too.
+__device__ inline int chunks_per_item(int chunks) {
+  return chunks <= 16 ? 1 : chunks <= 64 ? 2 : chunks <= 256 ? 4 : 8;
+}
+
 /// What has to be done with a run of chunks of one KV head.
 enum class Work : int {
   scores,  ///< of a sifted request

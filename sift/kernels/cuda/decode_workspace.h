@@ -10,13 +10,6 @@ namespace sift::cuda {
 /// Keys that are selected and copied together.
 inline constexpr int kChunkKeys = 256;
 
-/// Chunks of one work item, of a request with this many of them: more for longer contexts, so that
-/// few results have to be put together at the end. Depends on the number of keys alone, not on how
-/// work is dealt, so that sums do too.
-constexpr int chunks_per_item(int chunks) {
-  return chunks <= 16 ? 1 : chunks <= 64 ? 2 : chunks <= 256 ? 4 : 8;
-}
-
 /// Most requests of one call.
 inline constexpr int kMaximumBatch = 512;
 /// Most query heads that share a KV head.
