@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(kBlockThreads, kDim <= 128 ? 2 : 1)
   const int warp = threadIdx.x / kWarpThreads;
   if (warp == kConsumerWarps) {
     ItemTable table{shared.sift_begin, shared.dense_begin, shared.chunk_begin, shared.lengths};
-    constexpr int kItemsInFlight = 6;  // of one block
+    constexpr int kItemsInFlight = 2;  // of one block
     table.fill(a, kItemsInFlight * static_cast<int>(gridDim.x), threadIdx.x % kWarpThreads);
     if (table.chunks > w.item_capacity) __trap();
     Selector<T, kDim, kMostHeads>(a, w, table, shared).run();

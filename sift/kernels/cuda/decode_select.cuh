@@ -21,7 +21,7 @@ class Selector {
         group_(a.heads / a.kv_heads) {}
 
   __device__ void run() {
-    pending_ = claim();
+    pending_ = blockIdx.x;  // the first claims are dealt without asking
     Prepared now = next();
     while (!is_ready(now)) {
     }
@@ -49,7 +49,9 @@ class Selector {
   }
 
  private:
-  __device__ unsigned claim() { return lane_ == 0 ? atomicAdd(&w_.launch->claimed, 1U) : 0; }
+  __device__ unsigned claim() {
+    return lane_ == 0 ? gridDim.x + atomicAdd(&w_.launch->claimed, 1U) : 0;
+  }
   __device__ int receive(unsigned number) {
     return static_cast<int>(__shfl_sync(kAllLanes, number, 0));
   }

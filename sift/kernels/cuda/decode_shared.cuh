@@ -55,8 +55,11 @@ struct SharedLayout {
   static constexpr int kHeadTiles = (kMostHeads + 7) / 8;  ///< of 8, as matrix products take them
   static constexpr int kRowBytes = 2 * kDim;
   static constexpr int kTileBytes = kTileRows * kRowBytes;
-  static constexpr int kSlots = kMostHeads == 16 ? 2 : 3;
-  static constexpr int kTiles = kDim == 256 ? 4 : kDim == 128 ? 4 : 6;
+  // As many as let two blocks share a multiprocessor of 228 KiB, where heads are not too long.
+  static constexpr int kSlots = kMostHeads == 16 ? 2 : kMostHeads == 8 ? 3 : 4;
+  static constexpr int kTiles = kDim == 256  ? 4
+                                : kDim == 64 ? 6
+                                             : (kDim == 96 ? 5 : 4) - (kMostHeads == 16 ? 1 : 0);
   static constexpr int kQueryStride = kDim + 8;  ///< values; avoids bank conflicts
 
   struct Slot {
@@ -70,7 +73,7 @@ struct SharedLayout {
     alignas(16) std::uint16_t query[8 * kHeadTiles * kQueryStride];
   };
 
-  static constexpr int kHeadsAdded = kMostHeads < 4 ? kMostHeads : 4;  ///< at a time
+  static constexpr int kHeadsAdded = kMostHeads == 4 ? 4 : 2;  ///< at a time
 
   alignas(128) unsigned char tiles[kTiles][kTileBytes];
   float warp_sums[kConsumerWarps][kHeadsAdded][kDim];
