@@ -78,7 +78,7 @@ GenerationResult run_generation(Engine& engine, const GenerationRequest& request
     if (stream) print_text(token.text);
     return !interrupted();
   };
-  const GenerationResult result = engine.generate(request, on_token, prompt_progress());
+  GenerationResult result = engine.generate(request, on_token, prompt_progress());
   if (stream) print_text("\n");
   if (!result.notice.empty()) log_warning("{}", result.notice);
   return result;
