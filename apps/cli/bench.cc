@@ -45,7 +45,8 @@ struct BenchCommand {
     std::exception_ptr failure;  // kept until the depths that were measured before it are written
     for (const std::int64_t depth : depths) {
       try {
-        const SpeedResult result = measure_with_progress(name, measure, *engine, ids, depth);
+        const SpeedResult result =
+            measure_with_progress(name, measure, *engine, ids, policy, depth);
         if (result.tokens_per_second.empty()) break;  // interrupted before the first one ended
         results.push_back(to_json(name, *engine, policy, result));
         if (!json.to_stdout()) print(name, policy, result);
@@ -65,16 +66,14 @@ struct BenchCommand {
 
  private:
   SpeedResult measure_with_progress(const std::string& name, const Measure& measure, Engine& engine,
-                                    const std::vector<std::int32_t>& ids,
+                                    const std::vector<std::int32_t>& ids, const Policy& policy,
                                     std::int64_t depth) const {
     std::optional<Progress> progress;
-    return measure(engine, ids, parse_policy(attention), depth,
-                   [&](std::int64_t done, std::int64_t total) {
-                     if (!progress)
-                       progress.emplace(fmt::format("{} depth {}", name, depth), total);
-                     progress->update(done, "tokens");
-                     return !interrupted();
-                   });
+    return measure(engine, ids, policy, depth, [&](std::int64_t done, std::int64_t total) {
+      if (!progress) progress.emplace(fmt::format("{} depth {}", name, depth), total);
+      progress->update(done, "tokens");
+      return !interrupted();
+    });
   }
 
   /// The text's tokens, or random ones, whose attention is unlike a text's.

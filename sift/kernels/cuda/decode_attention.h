@@ -36,7 +36,8 @@ class DecodeAttention {
 
   /// One step. Results of a request depend on its inputs alone, bit for bit. Throws Error
   /// (invalid_argument) before anything is launched when the arguments do not fit the capacity or
-  /// each other.
+  /// each other. What only the device sees is the caller's to keep: lengths of at least 1 (more
+  /// keys than the capacity end the kernel with a trap), page numbers that exist.
   void run(const DecodeArguments& arguments, cudaStream_t stream) const;
 
   int blocks() const { return blocks_; }

@@ -336,8 +336,7 @@ class Consumer {
     named_barrier(kConsumerBarrier, kConsumerThreads);
     if (shared_.last_of_unit == 0) return;
     __threadfence();
-    merge_unit<T, kDim>(a_, w_, note.place, note.work == Work::values, shared_.head_scale,
-                        shared_.head_mean_weight);
+    merge_unit<T, kDim>(a_, w_, note.place, note.work == Work::values, shared_.head_factors);
     named_barrier(kConsumerBarrier, kConsumerThreads);
     if (threadIdx.x == 0) {
       w_.units[unit].valued = 0;

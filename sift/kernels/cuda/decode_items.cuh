@@ -39,7 +39,7 @@ struct ItemPlace {
 ///
 /// Claims are dealt in the order scores 0 … lag−1, then values and scores (or dense items) in
 /// turns, so that the scores of a head are usually complete when its values are claimed. The lag is
-/// longer than any head's chunks, so a values item waits only for scores claimed before it, and
+/// longer than any head's items, so a values item waits only for scores claimed before it, and
 /// waiting ends.
 struct ItemTable {
   int* sift_begin;   ///< [batch + 1]
@@ -80,8 +80,6 @@ struct ItemTable {
         lane, 0, [&](int b) { return chunks_of(lengths[b]); }, chunk_begin);
     __syncwarp();
   }
-
-  __device__ int claims() const { return items + sift_items; }
 
   __device__ Claim claim(int number) const {
     const int ahead = min(lag, items);

@@ -240,19 +240,16 @@ __device__ inline float4 add_partials(const DecodeWorkspace& w, const ItemPlace&
 }
 
 /// Adds the partial results of one KV head's items in the order of their keys and writes the
-/// output. By all consumer threads.
+/// output. By all consumer threads. `factors` is shared memory for one pair a head.
 template <class T, int kDim>
 __device__ void merge_unit(const DecodeArguments& a, const DecodeWorkspace& w,
-                           const ItemPlace& place, bool sifted, float* scales, float* seconds) {
+                           const ItemPlace& place, bool sifted, float2* factors) {
   const int group = a.heads / a.kv_heads;
   const int warp = threadIdx.x / kWarpThreads;
   const int lane = threadIdx.x % kWarpThreads;
   if (warp == 0) {
-    const float2 factors = head_factors(a, w, place, sifted, lane);
-    if (lane < group) {
-      scales[lane] = factors.x;
-      seconds[lane] = factors.y;
-    }
+    const float2 mine = head_factors(a, w, place, sifted, lane);
+    if (lane < group) factors[lane] = mine;
   } else if (warp == 1 && sifted && a.group_facts != nullptr) {
     sum_rows(a, w, place, lane);
   }
@@ -261,16 +258,16 @@ __device__ void merge_unit(const DecodeArguments& a, const DecodeWorkspace& w,
     const int i = index / kDim;
     float4 sum =
         sifted ? add_partials<true>(w, place, group, kDim, index, 0)
-               : add_partials<false>(w, place, group, kDim, index, finite_reference(seconds[i]));
+               : add_partials<false>(w, place, group, kDim, index, finite_reference(factors[i].y));
     float* values = &sum.x;
     const std::int64_t unit = place.request * a.kv_heads + place.kv_head;
     const std::int64_t row = place.request * a.heads + place.kv_head * group;
     T* output = static_cast<T*>(a.output) + row * kDim + index;
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      values[j] *= scales[i];
+      values[j] *= factors[i].x;
       if (sifted && a.compensation == Compensation::mean) {
-        values[j] += seconds[i] * a.value_means[unit * kDim + index % kDim + j];
+        values[j] += factors[i].y * a.value_means[unit * kDim + index % kDim + j];
       }
       output[j] = Format<T>::from_float(values[j]);
     }

@@ -104,6 +104,22 @@ inline PagedCache lay_out(const ProblemSetup& setup) {
   return cache;
 }
 
+/// The row [head_dim] of one key in `side`, the cache's keys or values.
+template <class T>
+__device__ const T* reference_row(const CacheAddress& cache, const void* side, int request,
+                                  int kv_head, int key) {
+  std::int64_t page = request;
+  std::int64_t slot = key;
+  if (cache.table != nullptr) {
+    const std::int64_t begin =
+        cache.table_begin != nullptr ? cache.table_begin[request] : request * cache.table_stride;
+    page = cache.table[begin + (key >> cache.page_shift)];
+    slot = key & ((1 << cache.page_shift) - 1);
+  }
+  return reinterpret_cast<const T*>(static_cast<const char*>(side) + page * cache.page_stride +
+                                    slot * cache.slot_stride + kv_head * cache.head_stride);
+}
+
 /// Scores of one (request, head) a block, times log2 e, in double: scores[request · heads +
 /// head][key].
 template <class T>
@@ -113,18 +129,7 @@ __global__ void reference_scores(DecodeArguments a, std::int64_t stride, double*
   const int kv_head = head / (a.heads / a.kv_heads);
   const T* query = static_cast<const T*>(a.query) + std::int64_t{blockIdx.x} * a.head_dim;
   for (int key = threadIdx.x; key < a.lengths[request]; key += blockDim.x) {
-    const CacheAddress& c = a.cache;
-    std::int64_t page = request;
-    std::int64_t slot = key;
-    if (c.table != nullptr) {
-      const std::int64_t begin =
-          c.table_begin != nullptr ? c.table_begin[request] : request * c.table_stride;
-      page = c.table[begin + (key >> c.page_shift)];
-      slot = key & ((1 << c.page_shift) - 1);
-    }
-    const T* row =
-        reinterpret_cast<const T*>(static_cast<const char*>(c.keys) + page * c.page_stride +
-                                   slot * c.slot_stride + kv_head * c.head_stride);
+    const T* row = reference_row<T>(a.cache, a.cache.keys, request, kv_head, key);
     double sum = 0;
     for (int d = 0; d < a.head_dim; ++d) {
       sum += static_cast<double>(Format<T>::to_float(query[d])) *
@@ -145,18 +150,7 @@ __global__ void reference_output(DecodeArguments a, std::int64_t stride, const d
   for (int key = 0; key < a.lengths[request]; ++key) {
     const double weight = weights[blockIdx.x * stride + key];
     if (weight == 0) continue;
-    const CacheAddress& c = a.cache;
-    std::int64_t page = request;
-    std::int64_t slot = key;
-    if (c.table != nullptr) {
-      const std::int64_t begin =
-          c.table_begin != nullptr ? c.table_begin[request] : request * c.table_stride;
-      page = c.table[begin + (key >> c.page_shift)];
-      slot = key & ((1 << c.page_shift) - 1);
-    }
-    const T* row =
-        reinterpret_cast<const T*>(static_cast<const char*>(c.values) + page * c.page_stride +
-                                   slot * c.slot_stride + kv_head * c.head_stride);
+    const T* row = reference_row<T>(a.cache, a.cache.values, request, kv_head, key);
     sum += weight * static_cast<double>(Format<T>::to_float(row[threadIdx.x]));
   }
   output[std::int64_t{blockIdx.x} * a.head_dim + threadIdx.x] = sum;

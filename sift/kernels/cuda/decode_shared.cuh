@@ -85,8 +85,7 @@ struct SharedLayout {
   std::uint64_t slot_empty[kSlots];
   float reduced_maximum[2][kConsumerWarps][8 * kHeadTiles];
   float reduced_sum[2][kConsumerWarps][8 * kHeadTiles];
-  float head_scale[kHeads];
-  float head_mean_weight[kHeads];
+  float2 head_factors[kHeads];
   int last_of_unit;
   int sift_begin[kMaximumBatch + 1];
   int dense_begin[kMaximumBatch + 1];
