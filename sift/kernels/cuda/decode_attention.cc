@@ -64,29 +64,28 @@ struct CutWorkspace {
 
 CutWorkspace cut(const DecodeCapacity& c, void* memory) {
   const std::int64_t group = c.heads / c.kv_heads;
-  // As many items as chunks at most.
-  const std::int64_t items = (c.keys / kChunkKeys + c.batch) * c.kv_heads;
+  const std::int64_t items = (c.keys / kLeastItemKeys + c.batch) * c.kv_heads;
   require(items < (std::int64_t{1} << 30), "the number of keys", c.keys, "fewer");
   Cutter cutter(memory);
   CutWorkspace result;
   DecodeWorkspace& w = result.arrays;
   w.item_capacity = static_cast<int>(items);
-  w.launch = cutter.take<LaunchProgress>(1);
+  w.score_capacity = items * kScoreRowAlignment;
+  w.step = cutter.take<StepProgress>(1);
   w.units = cutter.take<UnitProgress>(std::int64_t{c.batch} * c.kv_heads);
+  w.kept = cutter.take<KeptCount>(std::int64_t{c.batch} * c.heads);
   result.counter_bytes = cutter.bytes();
-  w.plans = cutter.take<HeadPlan>(std::int64_t{c.batch} * c.heads);
   w.item_sums = cutter.take<ItemSum>(items * group);
-  w.item_kept = cutter.take<ItemKept>(items * group);
-  w.item_rows = cutter.take<GroupFacts>(items);
+  w.item_masses = cutter.take<float>(items * group);
   w.partials = cutter.take<float>(items * group * c.head_dim);
-  w.scores = cutter.take<float>(items * group * kChunkKeys);
+  w.scores = cutter.take<float>(w.score_capacity * group);
   result.bytes = cutter.bytes();
   return result;
 }
 
-DecodeKernelChoice choice(const DecodeCapacity& c, DType type) {
+DecodeKernelChoice choice(const DecodeCapacity& c, DType type, bool overlaps) {
   const int group = c.heads / c.kv_heads;
-  return {c.head_dim, type == DType::bf16, group > 8 ? 16 : group > 4 ? 8 : 4};
+  return {c.head_dim, type == DType::bf16, group > 8 ? 16 : group > 4 ? 8 : 4, c.batch, overlaps};
 }
 
 }  // namespace
@@ -113,8 +112,12 @@ DecodeAttention::DecodeAttention(const DecodeCapacity& capacity, DType type, voi
   check_cuda(cudaGetDevice(&device), "finding the device");
   check_cuda(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device),
              "asking the device");
+  int major = 0;
+  check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+             "asking the device");
+  overlaps_ = major >= 9;
   int per_processor = 0;
-  check_cuda(prepare_decode(choice(capacity, type), per_processor),
+  check_cuda(prepare_decode(choice(capacity, type, overlaps_), per_processor),
              "readying decode attention, which may need more shared memory than the device has");
   require(per_processor >= 1, "the number of blocks that fit a multiprocessor", per_processor,
           "at least 1");
@@ -146,8 +149,8 @@ void DecodeAttention::check(const DecodeArguments& a) const {
   require(aligned(cache.slot_stride), "the slot stride", cache.slot_stride, "a multiple of 16");
   require(aligned(cache.head_stride), "the head stride", cache.head_stride, "a multiple of 16");
   if (cache.table != nullptr) {
-    require(cache.page_shift >= 4 && (1 << cache.page_shift) <= kChunkKeys, "the page size",
-            1 << cache.page_shift, "16, 32, 64, 128 or 256");
+    require(cache.page_shift >= 4 && cache.page_shift <= 30, "log2 of the page size",
+            cache.page_shift, "4 to 30 (pages of at least 16 keys)");
   }
   require(a.sink >= 0, "sink", a.sink, "at least 0");
   require(a.recent >= 0, "recent", a.recent, "at least 0");
@@ -156,7 +159,7 @@ void DecodeAttention::check(const DecodeArguments& a) const {
 void DecodeAttention::run(const DecodeArguments& arguments, cudaStream_t stream) const {
   check(arguments);
   const DecodeWorkspace arrays = cut(capacity_, workspace_).arrays;
-  check_cuda(launch_decode(choice(capacity_, type_), blocks_, arguments, arrays, stream),
+  check_cuda(launch_decode(choice(capacity_, type_, overlaps_), blocks_, arguments, arrays, stream),
              "launching decode attention");
 }
 

@@ -49,6 +49,7 @@ class DecodeAttention {
   DType type_;
   void* workspace_;
   int blocks_ = 0;
+  bool overlaps_ = false;
 };
 
 }  // namespace sift::cuda

@@ -6,138 +6,214 @@
 
 namespace sift::cuda {
 
-/// Chunks of one work item, of a request with this many of them: more for longer contexts, so that
-/// few results have to be put together at the end. Depends on the number of keys alone, not on how
-/// work is dealt, so that sums do too.
-__device__ inline int chunks_per_item(int chunks) {
-  return chunks <= 16 ? 1 : chunks <= 64 ? 2 : chunks <= 256 ? 4 : 8;
+/// Keys of one item of scores or of dense attention, of a request that sees `length` keys: more for
+/// longer contexts, so that few results have to be put together at the end. Depends on the length
+/// alone, not on how work is dealt, so that sums do too.
+__device__ inline int item_keys(int length) {
+  return length <= 16384    ? kLeastItemKeys
+         : length <= 32768  ? 512
+         : length <= 65536  ? 1024
+         : length <= 131072 ? 2048
+                            : 4096;
 }
 
-/// What has to be done with a run of chunks of one KV head.
+/// Most items of scores of one unit.
+inline constexpr int kMostUnitItems = 64;
+/// Most keys that a request may see.
+inline constexpr int kMostKeys = 262144;
+static_assert(kMostUnitItems * 4096 >= kMostKeys);
+
+/// Items of scores that one item of values spans.
+inline constexpr int kValueSpan = 2;
+
+__device__ inline int items_of(int length, int keys) { return (length + keys - 1) / keys; }
+__device__ inline int score_items(int length) { return items_of(length, item_keys(length)); }
+__device__ inline int value_items(int length) {
+  return items_of(length, kValueSpan * item_keys(length));
+}
+
+/// Floats from one head's scores to the next head's.
+__device__ inline int score_stride(int length) {
+  return (length + kScoreRowAlignment - 1) / kScoreRowAlignment * kScoreRowAlignment;
+}
+
+/// What has to be done with a run of keys of one KV head.
 enum class Work : int {
+  none,
   scores,  ///< of a sifted request
   values,  ///< of a sifted request
   dense,   ///< both, at once
-  none,
 };
 
-struct Claim {
+/// An item as the block that works on it knows it.
+struct Item {
   Work work = Work::none;
-  int item = 0;  ///< number of the (request, KV head, run of chunks)
-};
-
-struct ItemPlace {
+  bool records = false;  ///< a dense item whose scores are kept
   int request = 0;
   int kv_head = 0;
-  int items = 0;        ///< of this request and KV head
-  int first_item = 0;   ///< of this request and KV head
-  int first_chunk = 0;  ///< the same among the chunks of all, which the scores are kept by
+  int length = 0;           ///< keys that the request sees
+  int begin = 0;            ///< first key
+  int end = 0;              ///< one past the last key
+  int number = 0;           ///< among the item sums (scores, dense) or masses (values)
+  int partial = 0;          ///< among the partial results (values, dense)
+  int first_sum = 0;        ///< of the unit, among the item sums (values)
+  std::int64_t scores = 0;  ///< where the unit's scores begin, in rows
 };
 
-/// Numbers the items of a launch: those of sifted requests first, each request's by KV head and
-/// place. Lives in shared memory; lengths may change between launches of one graph.
+/// Where the items of one request begin.
+struct RequestPlace {
+  int scores = 0;  ///< among those of scores
+  int values = 0;  ///< among those of values
+  int dense = 0;   ///< among the dense ones
+  int rows = 0;    ///< of the score buffer, in kScoreRowAlignment rows
+};
+
+__device__ inline RequestMode mode_of(const DecodeArguments& a, int request) {
+  return a.modes == nullptr ? RequestMode::dense : a.modes[request];
+}
+
+/// The counts of one request and KV head.
+__device__ inline RequestPlace counts_of(int length, RequestMode mode) {
+  const bool sifts = mode == RequestMode::sift;
+  return {sifts ? score_items(length) : 0, sifts ? value_items(length) : 0,
+          sifts ? 0 : score_items(length), score_stride(length) / kScoreRowAlignment};
+}
+
+struct RequestEntry {
+  RequestPlace begin;
+  int length;
+  RequestMode mode;
+};
+
+/// Numbers the items of a step. Lives in shared memory; lengths and modes may change between
+/// replays of one graph.
 ///
-/// Claims are dealt in the order scores 0 … lag−1, then values and scores (or dense items) in
-/// turns, so that the scores of a head are usually complete when its values are claimed. The lag is
-/// longer than any head's items, so a values item waits only for scores claimed before it, and
-/// waiting ends.
+/// Claims are dealt in this order: items of scores, long enough ahead that the scores of a unit are
+/// complete when its values are claimed; then rounds of values and scores in turns, so that scores,
+/// which stream, fill the memory's time while values wait for their selection, and few scores are
+/// kept waiting; then what is left of scores and dense items; then what is left of values. An item
+/// of values waits only for scores that were claimed before it, by blocks that run, so waiting ends
+/// however many blocks the device runs at a time.
 struct ItemTable {
-  int* sift_begin;   ///< [batch + 1]
-  int* dense_begin;  ///< [batch + 1], from sift_items on
-  int* chunk_begin;  ///< [batch + 1]
-  int* lengths;      ///< [batch]
-  int batch = 0;
-  int kv_heads = 0;
-  int sift_items = 0;
-  int items = 0;
-  int chunks = 0;
-  int lag = 0;
+  RequestPlace all;  ///< how many items there are
+  int ahead;         ///< claims before the first values
+  int round;         ///< scores of one round; kValueSpan times as many as values
+  int rounds;
+  RequestEntry requests[kMaximumBatch];
 
-  static __device__ int chunks_of(int length) { return (length + kChunkKeys - 1) / kChunkKeys; }
-  static __device__ int items_of(int length) {
-    const int chunks = chunks_of(length);
-    const int run = chunks_per_item(chunks);
-    return (chunks + run - 1) / run;
-  }
-
-  /// By one whole warp. `in_flight`: items that are at work at a time.
-  __device__ void fill(const DecodeArguments& a, int in_flight, int lane) {
-    batch = a.batch;
-    kv_heads = a.kv_heads;
+  /// By one whole warp. `blocks`: how many work at a time.
+  __device__ void fill(const DecodeArguments& a, int blocks, int lane) {
     int most = 0;
-    for (int b = lane; b < batch; b += kWarpThreads) {
-      lengths[b] = a.lengths[b];
-      most = max(most, items_of(lengths[b]));
-    }
-    __syncwarp();
-    lag = in_flight + static_cast<int>(__reduce_max_sync(kAllLanes, static_cast<unsigned>(most)));
-    const auto sifts = [&](int b) { return a.modes != nullptr && a.modes[b] == RequestMode::sift; };
-    sift_items = scan(
-        lane, 0, [&](int b) { return sifts(b) ? items_of(lengths[b]) : 0; }, sift_begin);
-    items = scan(
-        lane, sift_items, [&](int b) { return sifts(b) ? 0 : items_of(lengths[b]); }, dense_begin);
-    chunks = scan(
-        lane, 0, [&](int b) { return chunks_of(lengths[b]); }, chunk_begin);
-    __syncwarp();
-  }
-
-  __device__ Claim claim(int number) const {
-    const int ahead = min(lag, items);
-    if (number < ahead) return {scoring(number), number};
-    const int rest = number - ahead;
-    const int pairs = min(items - ahead, sift_items);
-    if (rest < 2 * pairs) {
-      if (rest % 2 == 0) return {Work::values, rest / 2};
-      return {scoring(ahead + rest / 2), ahead + rest / 2};
-    }
-    const int last = rest - pairs;
-    if (last < sift_items) return {Work::values, last};
-    const int item = ahead + rest - sift_items;
-    if (item < items) return {scoring(item), item};
-    return {Work::none, 0};
-  }
-
-  __device__ ItemPlace place(int item) const {
-    const int* begin = item < sift_items ? sift_begin : dense_begin;
-    int low = 0;
-    int high = batch;  // begin[low] <= item < begin[high]
-    while (high - low > 1) {
-      const int middle = (low + high) / 2;
-      if (begin[middle] <= item) {
-        low = middle;
-      } else {
-        high = middle;
+    RequestPlace total;
+    for (int first = 0; first < a.batch; first += kWarpThreads) {
+      const int b = first + lane;
+      RequestEntry entry = {};
+      RequestPlace counts;
+      if (b < a.batch) {
+        entry.length = a.lengths[b];
+        entry.mode = mode_of(a, b);
+        counts = counts_of(entry.length, entry.mode);
+        most = max(most, counts.scores);
       }
+      const auto place = [&](int count, int& sum) {
+        return sum_before(count * a.kv_heads, lane, sum);
+      };
+      entry.begin = {place(counts.scores, total.scores), place(counts.values, total.values),
+                     place(counts.dense, total.dense), place(counts.rows, total.rows)};
+      if (b < a.batch) requests[b] = entry;
     }
-    ItemPlace place;
-    place.request = low;
-    place.items = items_of(lengths[low]);
-    place.kv_head = (item - begin[low]) / place.items;
-    place.first_item = begin[low] + place.kv_head * place.items;
-    place.first_chunk = chunk_begin[low] + place.kv_head * chunks_of(lengths[low]);
-    return place;
+    most = static_cast<int>(__reduce_max_sync(kAllLanes, static_cast<unsigned>(most)));
+    if (lane == 0) {
+      all = total;
+      round = kValueSpan;
+      constexpr int kAheadOfABlock = 8;
+      ahead = min(most + kAheadOfABlock * blocks, total.scores + total.dense);
+      rounds =
+          min((total.scores + total.dense - ahead) / round, total.values / (round / kValueSpan));
+    }
+    __syncwarp();
+  }
+
+  __device__ Item claim(const DecodeArguments& a, int number) const {
+    if (number < ahead) return scoring(a, number);
+    int rest = number - ahead;
+    const int round_values = round / kValueSpan;
+    const int passed = min(rest / (round + round_values), rounds);
+    rest -= passed * (round + round_values);
+    int scored = ahead + passed * round;
+    const int valued = passed * round_values;
+    if (passed < rounds) {
+      if (rest < round_values) return value_item(a, valued + rest);
+      return scoring(a, scored + rest - round_values);
+    }
+    scored += rest;
+    if (scored < all.scores + all.dense) return scoring(a, scored);
+    const int value = valued + scored - all.scores - all.dense;
+    return value < all.values ? value_item(a, value) : Item{};
   }
 
  private:
-  __device__ Work scoring(int item) const { return item < sift_items ? Work::scores : Work::dense; }
-
-  // Exclusive sums of the requests' counts times the KV heads, from `from` on; returns the end.
-  template <class Count>
-  __device__ int scan(int lane, int from, const Count& count_of, int* begin) const {
-    int total = from;
-    for (int first = 0; first < batch; first += kWarpThreads) {
-      const int b = first + lane;
-      const int count = b < batch ? count_of(b) * kv_heads : 0;
-      int sum = count;
-      for (int distance = 1; distance < kWarpThreads; distance *= 2) {
-        const int other = __shfl_up_sync(kAllLanes, sum, distance);
-        if (lane >= distance) sum += other;
-      }
-      if (b < batch) begin[b] = total + sum - count;
-      total += __shfl_sync(kAllLanes, sum, kWarpThreads - 1);
+  // Sum of the lanes before this one and of `total`, to which all lanes are added.
+  static __device__ int sum_before(int count, int lane, int& total) {
+    int sum = count;
+    for (int distance = 1; distance < kWarpThreads; distance *= 2) {
+      const int other = __shfl_up_sync(kAllLanes, sum, distance);
+      if (lane >= distance) sum += other;
     }
-    if (lane == 0) begin[batch] = total;
-    return total;
+    const int mine = total + sum - count;
+    total += __shfl_sync(kAllLanes, sum, kWarpThreads - 1);
+    return mine;
+  }
+
+  // The request whose items of one kind include `number`.
+  template <int RequestPlace::*kKind>
+  __device__ int find(const DecodeArguments& a, int number) const {
+    int low = 0;
+    int high = a.batch;  // its items come after number
+    while (high - low > 1) {
+      const int middle = (low + high) / 2;
+      (requests[middle].begin.*kKind <= number ? low : high) = middle;
+    }
+    return low;
+  }
+
+  __device__ Item scoring(const DecodeArguments& a, int number) const {
+    const bool sifts = number < all.scores;
+    Item item;
+    item.work = sifts ? Work::scores : Work::dense;
+    item.number = number;
+    const int among = sifts ? number : number - all.scores;
+    item.request =
+        sifts ? find<&RequestPlace::scores>(a, among) : find<&RequestPlace::dense>(a, among);
+    item.partial = all.values + among;
+    item.records = !sifts && requests[item.request].mode == RequestMode::record;
+    const RequestEntry& request = requests[item.request];
+    place(among - (sifts ? request.begin.scores : request.begin.dense), item_keys(request.length),
+          item);
+    return item;
+  }
+
+  __device__ Item value_item(const DecodeArguments& a, int number) const {
+    Item item;
+    item.work = Work::values;
+    item.number = number;
+    item.partial = number;
+    item.request = find<&RequestPlace::values>(a, number);
+    const RequestEntry& request = requests[item.request];
+    place(number - request.begin.values, kValueSpan * item_keys(request.length), item);
+    item.first_sum = request.begin.scores + item.kv_head * score_items(item.length);
+    return item;
+  }
+
+  // Fills in what follows from the item's place among those of its request.
+  __device__ void place(int among, int keys, Item& item) const {
+    item.length = requests[item.request].length;
+    const int items = items_of(item.length, keys);
+    item.kv_head = among / items;
+    item.begin = (among - item.kv_head * items) * keys;
+    item.end = min(item.begin + keys, item.length);
+    item.scores = std::int64_t{requests[item.request].begin.rows} * kScoreRowAlignment +
+                  std::int64_t{item.kv_head} * score_stride(item.length);
   }
 };
 

@@ -2,6 +2,7 @@
 
 #include "sift/kernels/cuda/decode_kernel.cuh"
 #include "sift/kernels/cuda/decode_launch.h"
+#include "sift/kernels/cuda/decode_merge.cuh"
 
 namespace sift::cuda {
 
@@ -19,11 +20,18 @@ extern template struct DecodeKernels<96>;
 extern template struct DecodeKernels<128>;
 extern template struct DecodeKernels<256>;
 
+/// What with_decode_kernel calls its argument with.
+template <class T, int kDim, int kMostHeads>
+struct DecodeKernel {
+  using Shared = BlockShared<kDim, kMostHeads>;
+  static constexpr auto* kAttend = decode_kernel<T, kDim, kMostHeads>;
+  static constexpr auto* kMerge = merge_kernel<T, kDim>;
+};
+
 template <int kDim, int kMostHeads, class Call>
 cudaError_t with_decode_kernel(const DecodeKernelChoice& choice, Call&& call) {
-  constexpr std::size_t kShared = sizeof(SharedLayout<kDim, kMostHeads>);
-  if (choice.bf16) return call(decode_kernel<__nv_bfloat16, kDim, kMostHeads>, kShared);
-  return call(decode_kernel<__half, kDim, kMostHeads>, kShared);
+  if (choice.bf16) return call(DecodeKernel<__nv_bfloat16, kDim, kMostHeads>());
+  return call(DecodeKernel<__half, kDim, kMostHeads>());
 }
 
 template <int kDim, class Call>
@@ -38,25 +46,54 @@ cudaError_t with_decode_kernel(const DecodeKernelChoice& choice, Call&& call) {
   }
 }
 
+template <class Kernel>
+cudaError_t want_shared_memory(Kernel* kernel) {
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                              cudaSharedmemCarveoutMaxShared);
+}
+
 template <int kDim>
 cudaError_t DecodeKernels<kDim>::prepare(const DecodeKernelChoice& choice,
                                          int& blocks_per_processor) {
-  return with_decode_kernel<kDim>(choice, [&](auto kernel, std::size_t shared) {
+  return with_decode_kernel<kDim>(choice, [&](auto kernel) {
+    const std::size_t shared = decltype(kernel)::Shared::bytes(choice.batch);
     const cudaError_t status = cudaFuncSetAttribute(
-        kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+        kernel.kAttend, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
     if (status != cudaSuccess) return status;
-    return cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks_per_processor, kernel,
+    return cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks_per_processor, kernel.kAttend,
                                                          kBlockThreads, shared);
   });
+}
+
+/// Launches a kernel that waits by itself for the one before it, where devices can do that.
+template <class Kernel>
+cudaError_t launch_behind(Kernel* kernel, int blocks, int threads, std::size_t shared,
+                          bool overlaps, const DecodeArguments& arguments,
+                          const DecodeWorkspace& workspace, cudaStream_t stream) {
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(blocks));
+  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.dynamicSmemBytes = shared;
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = overlaps ? 1 : 0;
+  return cudaLaunchKernelEx(&config, kernel, arguments, workspace);
 }
 
 template <int kDim>
 cudaError_t DecodeKernels<kDim>::launch(const DecodeKernelChoice& choice, int blocks,
                                         const DecodeArguments& arguments,
                                         const DecodeWorkspace& workspace, cudaStream_t stream) {
-  return with_decode_kernel<kDim>(choice, [&](auto kernel, std::size_t shared) {
-    kernel<<<blocks, kBlockThreads, shared, stream>>>(arguments, workspace);
-    return cudaGetLastError();
+  return with_decode_kernel<kDim>(choice, [&](auto kernel) {
+    const cudaError_t status = launch_behind(kernel.kAttend, blocks, kBlockThreads,
+                                             decltype(kernel)::Shared::bytes(choice.batch),
+                                             choice.overlaps, arguments, workspace, stream);
+    if (status != cudaSuccess) return status;
+    return launch_behind(kernel.kMerge, arguments.batch * arguments.kv_heads, kMergeThreads, 0,
+                         choice.overlaps, arguments, workspace, stream);
   });
 }
 

@@ -1,276 +1,224 @@
 #pragma once
 
-#include "sift/kernels/cuda/decode_shared.cuh"
+#include "sift/kernels/cuda/decode_values.cuh"
 
 namespace sift::cuda {
 
-/// What scores are taken relative to: their maximum, and 0 when all are −∞.
-__device__ inline float finite_reference(float maximum) {
-  return maximum == -__builtin_huge_valf() ? 0.0F : maximum;
+inline constexpr int kMergeThreads = 256;
+
+/// Sums over the requests before one: where its items begin. By one warp; every lane gets them.
+__device__ inline RequestPlace request_place(const DecodeArguments& a, int request, int lane,
+                                             int& all_scores, int& all_values) {
+  RequestPlace before;
+  int scores = 0;
+  int values = 0;
+  for (int b = lane; b < a.batch; b += kWarpThreads) {
+    const RequestPlace counts = counts_of(a.lengths[b], mode_of(a, b));
+    scores += counts.scores;
+    values += counts.values;
+    if (b >= request) continue;
+    before.scores += counts.scores;
+    before.values += counts.values;
+    before.dense += counts.dense;
+  }
+  all_scores = sum_lanes(scores) * a.kv_heads;
+  all_values = sum_lanes(values) * a.kv_heads;
+  return {sum_lanes(before.scores) * a.kv_heads, sum_lanes(before.values) * a.kv_heads,
+          sum_lanes(before.dense) * a.kv_heads, 0};
 }
 
-__device__ inline ItemSum load_sum(const ItemSum* place) {
-  const float2 pair = __ldcg(reinterpret_cast<const float2*>(place));
-  return {pair.x, pair.y};
-}
-
-/// Past the first-level cache, which may hold what stood there before another block wrote.
-__device__ inline HeadPlan load_plan(const HeadPlan* place) {
-  static_assert(sizeof(HeadPlan) == 2 * sizeof(int4));
-  HeadPlan plan;
-  auto* halves = reinterpret_cast<int4*>(&plan);
-  halves[0] = __ldcg(reinterpret_cast<const int4*>(place));
-  halves[1] = __ldcg(reinterpret_cast<const int4*>(place) + 1);
-  return plan;
-}
-
-/// How one warp goes through values [chunks, group]: lane `part` · group + `head` takes every
-/// parts-th chunk of its head, a few at a time, so that the latencies of loads overlap. What it
-/// returns is complete in the lanes of part 0, one a head.
-struct HeadLanes {
-  static constexpr int kBatch = 8;
+/// What one KV head of one request left to be put together.
+struct UnitResults {
+  int request;
+  int kv_head;
   int group;
-  int parts;
-  int head;
-  int part;
-  bool active;
-
-  __device__ HeadLanes(int heads, int lane)
-      : group(heads),
-        parts(kWarpThreads / heads),
-        head(lane % heads),
-        part(lane / heads),
-        active(lane / heads < parts) {}
-
-  /// take(value, whether it counts) for each value of the lane.
-  template <class Load, class Take>
-  __device__ void visit(int chunks, const Load& load, const Take& take) const {
-    for (int begin = part; begin < chunks; begin += kBatch * parts) {
-      decltype(load(0)) values[kBatch];
-#pragma unroll
-      for (int i = 0; i < kBatch; ++i) {
-        values[i] = load(min(begin + i * parts, chunks - 1) * group + head);
-      }
-#pragma unroll
-      for (int i = 0; i < kBatch; ++i) take(values[i], active && begin + i * parts < chunks);
-    }
-  }
-
-  /// Sum over the parts, in order.
-  template <class V>
-  __device__ V sum(V value) const {
-    V total = value;
-    for (int other = 1; other < parts; ++other) {
-      total += __shfl_sync(kAllLanes, value, (head + (part + other) * group) % kWarpThreads);
-    }
-    return total;
-  }
+  bool sifted;
+  int sums;  ///< items of scores, or dense ones
+  std::int64_t first_sum;
+  int partials;  ///< items of values, or dense ones
+  std::int64_t first_partial;
+  std::int64_t first_mass;
 };
 
-/// Maximum and Σ 2^(score − maximum) of each head over all its items.
-__device__ inline ItemSum sum_items(const ItemSum* sums, int chunks, const HeadLanes& lanes) {
-  ItemSum all{-__builtin_huge_valf(), 0};
-  const auto add = [&all](ItemSum more) {
-    const float maximum = fmaxf(all.maximum, more.maximum);
-    const float reference = finite_reference(maximum);
-    all.sum = all.sum * exp2_fast(all.maximum - reference) +
-              more.sum * exp2_fast(more.maximum - reference);
-    all.maximum = maximum;
-  };
-  lanes.visit(
-      chunks, [&](int i) { return load_sum(sums + i); },
-      [&](ItemSum sum, bool counts) {
-        add(counts ? sum : ItemSum{-__builtin_huge_valf(), 0});
-      });
-  const ItemSum mine = all;
-  for (int other = 1; other < lanes.parts; ++other) {
-    const int lane = (lanes.head + (lanes.part + other) * lanes.group) % kWarpThreads;
-    const float maximum = __shfl_sync(kAllLanes, mine.maximum, lane);
-    const float sum = __shfl_sync(kAllLanes, mine.sum, lane);
-    add({maximum, sum});
-  }
-  return all;
+__device__ inline UnitResults unit_results(const DecodeArguments& a, int unit, int lane) {
+  UnitResults u;
+  u.request = unit / a.kv_heads;
+  u.kv_head = unit % a.kv_heads;
+  u.group = a.heads / a.kv_heads;
+  const int length = a.lengths[u.request];
+  u.sifted = mode_of(a, u.request) == RequestMode::sift;
+  int all_scores = 0;
+  int all_values = 0;
+  const RequestPlace place = request_place(a, u.request, lane, all_scores, all_values);
+  u.sums = score_items(length);
+  u.partials = u.sifted ? value_items(length) : u.sums;
+  const int score = (u.sifted ? place.scores : all_scores + place.dense) + u.kv_head * u.sums;
+  const int value = (u.sifted ? place.values : all_values + place.dense) + u.kv_head * u.partials;
+  u.first_sum = score;
+  u.first_partial = value;
+  u.first_mass = place.values + u.kv_head * u.partials;
+  return u;
 }
 
-/// The lowest key with the highest score, by one warp.
-__device__ inline int highest_key(const float* scores, int length, int group, float maximum,
-                                  int lane) {
-  unsigned lowest = 0xffffffffU;
-  for (int key = lane; key < length; key += kWarpThreads) {
-    const float score = __ldcg(scores + static_cast<std::int64_t>(key) * group);
-    if (score == maximum) {
-      lowest = static_cast<unsigned>(key);
-      break;
-    }
-  }
-  return static_cast<int>(__reduce_min_sync(kAllLanes, lowest));
-}
+/// What a head's partial results are multiplied with and made relative to, and the weight of the
+/// mean of V.
+struct HeadFactors {
+  float scale;
+  float reference;
+  float mean;
+};
 
-/// Thresholds of all heads of one KV head, once all its scores are there. By one warp.
-__device__ inline void plan_unit(const DecodeArguments& a, const DecodeWorkspace& w,
-                                 const ItemPlace& place, int lane) {
-  const int group = a.heads / a.kv_heads;
-  const std::int64_t first_item = place.first_item;
-  const HeadLanes lanes(group, lane);
-  const ItemSum all = sum_items(w.item_sums + first_item * group, place.items, lanes);
-  const int head = place.request * a.heads + place.kv_head * group + lanes.head;
-  HeadPlan plan;
-  plan.maximum = all.maximum;
-  plan.log_sum_exp = finite_reference(all.maximum) + log2f(all.sum);
-  plan.threshold = a.thresholds[head] + plan.log_sum_exp;
-  const bool forces = a.sink > 0 || a.recent > 0;
-  plan.empty = !(plan.maximum > plan.threshold) && !forces ? 1 : 0;
-  const bool leads = lane < group;
-  unsigned keeps_one =
-      __ballot_sync(kAllLanes, leads && plan.empty != 0 && a.empty == EmptyHead::highest);
-  for (; keeps_one != 0; keeps_one &= keeps_one - 1) {
-    const int i = __ffs(static_cast<int>(keeps_one)) - 1;
-    const float maximum = __shfl_sync(kAllLanes, plan.maximum, i);
-    const int key = highest_key(w.scores + std::int64_t{place.first_chunk} * kChunkKeys * group + i,
-                                a.lengths[place.request], group, maximum, lane);
-    if (lane == i) plan.only_key = key;
+/// Facts of one sifted head, and what follows from them. By one warp.
+__device__ inline HeadFactors sifted_factors(const DecodeArguments& a, const DecodeWorkspace& w,
+                                             const UnitResults& u, int i, ItemSum all, int lane) {
+  const int head = u.request * a.heads + u.kv_head * u.group + i;
+  float mass = 0;
+  for (int item = lane; item < u.partials; item += kWarpThreads) {
+    mass += w.item_masses[(u.first_mass + item) * u.group + i];
   }
-  if (!leads) return;
-  w.plans[head] = plan;
-  if (a.log_sum_exp != nullptr) a.log_sum_exp[head] = plan.log_sum_exp;
-}
-
-/// Sums what the items of each sifted head kept.
-__device__ inline HeadFacts sum_kept(const ItemKept* items, int chunks, const HeadLanes& lanes) {
+  const HeadThreshold threshold = head_threshold(a, head, all);
+  HeadFactors factors = {exp2_fast(finite_reference(all.maximum) - threshold.log_sum_exp), 0, 0};
   HeadFacts facts;
-  lanes.visit(
-      chunks,
-      [&](int i) {
-        return ItemKept{__ldcg(&items[i].kept), __ldcg(&items[i].kept_eligible),
-                        __ldcg(&items[i].mass)};
-      },
-      [&](ItemKept item, bool counts) {
-        facts.kept += counts ? item.kept : 0;
-        facts.kept_eligible += counts ? item.kept_eligible : 0;
-        facts.kept_mass += counts ? item.mass : 0;
-      });
-  facts.kept = lanes.sum(facts.kept);
-  facts.kept_eligible = lanes.sum(facts.kept_eligible);
-  facts.kept_mass = lanes.sum(facts.kept_mass);
-  return facts;
-}
-
-/// What each head's partial results are multiplied with, and, sifted, the weight of the mean of V,
-/// or, dense, what the results have to be made relative to. By one warp.
-__device__ inline float2 head_factors(const DecodeArguments& a, const DecodeWorkspace& w,
-                                      const ItemPlace& place, bool sifted, int lane) {
-  const int group = a.heads / a.kv_heads;
-  const HeadLanes lanes(group, lane);
-  const int head = place.request * a.heads + place.kv_head * group + lanes.head;
-  const std::int64_t first = std::int64_t{place.first_item} * group;
-  const bool leads = lane < group;
-  if (!sifted) {
-    const ItemSum all = sum_items(w.item_sums + first, place.items, lanes);
-    if (leads && a.log_sum_exp != nullptr) {
-      a.log_sum_exp[head] = finite_reference(all.maximum) + log2f(all.sum);
-    }
-    return {1.0F / all.sum, all.maximum};
+  facts.kept_mass = sum_lanes(mass) * factors.scale;
+  facts.empty = threshold.empty ? 1 : 0;
+  if (lane == 0) {
+    facts.kept = w.kept[head].kept;
+    facts.kept_eligible = w.kept[head].kept_eligible;
+    w.kept[head] = {};
+    if (a.head_facts != nullptr) a.head_facts[head] = facts;
+    if (a.log_sum_exp != nullptr) a.log_sum_exp[head] = threshold.log_sum_exp;
   }
-  const HeadPlan plan = load_plan(w.plans + head);
-  HeadFacts facts = sum_kept(w.item_kept + first, place.items, lanes);
-  float scale = exp2_fast(finite_reference(plan.maximum) - plan.log_sum_exp);
-  facts.kept_mass *= scale;
-  facts.empty = plan.empty;
-  if (leads && a.head_facts != nullptr) a.head_facts[head] = facts;
-  float mean_weight = 0;
-  if (a.compensation == Compensation::renormalise && facts.kept_mass > 0) scale /= facts.kept_mass;
-  if (a.compensation == Compensation::mean) mean_weight = fmaxf(0.0F, 1.0F - facts.kept_mass);
-  return {scale, mean_weight};
+  if (a.compensation == Compensation::renormalise && facts.kept_mass > 0) {
+    factors.scale /= facts.kept_mass;
+  }
+  if (a.compensation == Compensation::mean) factors.mean = fmaxf(0.0F, 1.0F - facts.kept_mass);
+  return factors;
 }
 
-/// Sums the rows that one KV head's items read. By one warp.
-__device__ inline void sum_rows(const DecodeArguments& a, const DecodeWorkspace& w,
-                                const ItemPlace& place, int lane) {
-  const HeadLanes lanes(1, lane);
-  GroupFacts facts;
-  const GroupFacts* items = w.item_rows + place.first_item;
-  lanes.visit(
-      place.items,
-      [&](int i) {
-        return GroupFacts{__ldcg(&items[i].rows), __ldcg(&items[i].rows_eligible)};
-      },
-      [&](GroupFacts item, bool counts) {
-        facts.rows += counts ? item.rows : 0;
-        facts.rows_eligible += counts ? item.rows_eligible : 0;
-      });
-  facts.rows = lanes.sum(facts.rows);
-  facts.rows_eligible = lanes.sum(facts.rows_eligible);
-  if (lane == 0) a.group_facts[place.request * a.kv_heads + place.kv_head] = facts;
+__device__ inline HeadFactors dense_factors(const DecodeArguments& a, const UnitResults& u, int i,
+                                            ItemSum all, int lane) {
+  if (lane == 0 && a.log_sum_exp != nullptr) {
+    a.log_sum_exp[u.request * a.heads + u.kv_head * u.group + i] =
+        finite_reference(all.maximum) + log2f(all.sum);
+  }
+  return {1.0F / all.sum, finite_reference(all.maximum), 0};
 }
 
-/// Sum of four neighbouring partial results over the items, in the order of their keys. Those of
-/// dense items are relative to their items' maxima and become relative to `reference`.
-template <bool kSifted>
-__device__ inline float4 add_partials(const DecodeWorkspace& w, const ItemPlace& place, int group,
-                                      int head_dim, int index, float reference) {
-  const std::int64_t first = place.first_item;
-  const int size = group * head_dim;
-  const float* partial = w.partials + first * size + index;
-  const ItemSum* sums = w.item_sums + first * group + index / head_dim;
+/// Sum of four neighbouring partial results over items [begin, end). Those of dense items are
+/// relative to their items' maxima and become relative to `reference`.
+__device__ inline float4 add_partials(const DecodeWorkspace& w, const UnitResults& u, int head_dim,
+                                      int index, int begin, int end, float reference) {
+  const int size = u.group * head_dim;
+  const float* partial = w.partials + u.first_partial * size + index;
+  const ItemSum* sums = w.item_sums + u.first_sum * u.group + index / head_dim;
   constexpr int kBatch = 8;  // loads whose latencies overlap
   float4 sum = {0, 0, 0, 0};
-  for (int begin = 0; begin < place.items; begin += kBatch) {
+  for (int first = begin; first < end; first += kBatch) {
     float4 part[kBatch];
     float factor[kBatch];
 #pragma unroll
-    for (int c = 0; c < kBatch; ++c) {
-      const int chunk = min(begin + c, place.items - 1);
-      part[c] = __ldcg(reinterpret_cast<const float4*>(partial + chunk * size));
-      factor[c] = 0;
-      if constexpr (!kSifted) factor[c] = __ldcg(&sums[chunk * group].maximum);
+    for (int k = 0; k < kBatch; ++k) {
+      const int i = min(first + k, end - 1);
+      part[k] = *reinterpret_cast<const float4*>(partial + std::int64_t{i} * size);
+      factor[k] = reference;
+      if (!u.sifted) factor[k] = sums[std::int64_t{i} * u.group].maximum;
     }
 #pragma unroll
-    for (int c = 0; c < kBatch; ++c) {
+    for (int k = 0; k < kBatch; ++k) {
       // A factor of zero, not a branch: behind a branch the loads would wait for each other.
-      factor[c] = begin + c >= place.items ? 0.0F
-                  : kSifted                ? 1.0F
-                                           : exp2_fast(finite_reference(factor[c]) - reference);
-      sum.x += part[c].x * factor[c];
-      sum.y += part[c].y * factor[c];
-      sum.z += part[c].z * factor[c];
-      sum.w += part[c].w * factor[c];
+      const float by = first + k >= end ? 0.0F
+                       : u.sifted       ? 1.0F
+                                        : exp2_fast(finite_reference(factor[k]) - reference);
+      sum.x += part[k].x * by;
+      sum.y += part[k].y * by;
+      sum.z += part[k].z * by;
+      sum.w += part[k].w * by;
     }
   }
   return sum;
 }
 
-/// Adds the partial results of one KV head's items in the order of their keys and writes the
-/// output. By all consumer threads. `factors` is shared memory for one pair a head.
 template <class T, int kDim>
-__device__ void merge_unit(const DecodeArguments& a, const DecodeWorkspace& w,
-                           const ItemPlace& place, bool sifted, float2* factors) {
-  const int group = a.heads / a.kv_heads;
-  const int warp = threadIdx.x / kWarpThreads;
-  const int lane = threadIdx.x % kWarpThreads;
-  if (warp == 0) {
-    const float2 mine = head_factors(a, w, place, sifted, lane);
-    if (lane < group) factors[lane] = mine;
-  } else if (warp == 1 && sifted && a.group_facts != nullptr) {
-    sum_rows(a, w, place, lane);
-  }
-  named_barrier(kConsumerBarrier, kConsumerThreads);
-  for (int index = 4 * threadIdx.x; index < group * kDim; index += 4 * kConsumerThreads) {
-    const int i = index / kDim;
-    float4 sum =
-        sifted ? add_partials<true>(w, place, group, kDim, index, 0)
-               : add_partials<false>(w, place, group, kDim, index, finite_reference(factors[i].y));
-    float* values = &sum.x;
-    const std::int64_t unit = place.request * a.kv_heads + place.kv_head;
-    const std::int64_t row = place.request * a.heads + place.kv_head * group;
-    T* output = static_cast<T*>(a.output) + row * kDim + index;
+__device__ void write_output(const DecodeArguments& a, const UnitResults& u, int index, float4 sum,
+                             const HeadFactors& factors) {
+  const std::int64_t unit = u.request * a.kv_heads + u.kv_head;
+  const std::int64_t row = u.request * a.heads + u.kv_head * u.group;
+  T* output = static_cast<T*>(a.output) + row * kDim + index;
+  const float values[4] = {sum.x, sum.y, sum.z, sum.w};
 #pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      values[j] *= factors[i].x;
-      if (sifted && a.compensation == Compensation::mean) {
-        values[j] += factors[i].y * a.value_means[unit * kDim + index % kDim + j];
-      }
-      output[j] = Format<T>::from_float(values[j]);
+  for (int j = 0; j < 4; ++j) {
+    float value = values[j] * factors.scale;
+    if (u.sifted && a.compensation == Compensation::mean) {
+      value += factors.mean * a.value_means[unit * kDim + index % kDim + j];
     }
+    output[j] = Format<T>::from_float(value);
+  }
+}
+
+/// Puts the results of all items of a unit together, in the order of their keys, and leaves the
+/// counters as the next step wants them. One block a unit.
+template <class T, int kDim>
+__global__ void __launch_bounds__(kMergeThreads)
+    merge_kernel(const __grid_constant__ DecodeArguments a,
+                 const __grid_constant__ DecodeWorkspace w) {
+  __shared__ UnitResults shared_unit;
+  __shared__ HeadFactors factors[kMaximumGroup];
+  __shared__ float4 slices[kMergeThreads];
+  const int thread = static_cast<int>(threadIdx.x);
+  const int lane = thread % kWarpThreads;
+  const int warp = thread / kWarpThreads;
+  let_next_kernel_begin();
+  if (warp == 0) {
+    const UnitResults u = unit_results(a, static_cast<int>(blockIdx.x), lane);
+    if (lane == 0) shared_unit = u;
+  }
+  __syncthreads();
+  const UnitResults u = shared_unit;
+  wait_for_previous_kernel();
+  for (int i = warp; i < u.group; i += kMergeThreads / kWarpThreads) {
+    ItemSum all{-__builtin_huge_valf(), 0};
+    for (int item = lane; item < u.sums; item += kWarpThreads) {
+      all = join(all, w.item_sums[(u.first_sum + item) * u.group + i]);
+    }
+    all = join_lanes(all);
+    const HeadFactors mine =
+        u.sifted ? sifted_factors(a, w, u, i, all, lane) : dense_factors(a, u, i, all, lane);
+    if (lane == 0) factors[i] = mine;
+  }
+  if (thread == 0) {
+    UnitProgress& progress = w.units[blockIdx.x];
+    if (a.group_facts != nullptr) {
+      a.group_facts[blockIdx.x] = {progress.rows, progress.rows_eligible};
+    }
+    progress = {};
+    if (blockIdx.x == 0) *w.step = {};
+  }
+  __syncthreads();
+
+  // Several slices of the items side by side where there are threads for them.
+  const int vectors = u.group * kDim / 4;
+  const int slice_count = max(1, kMergeThreads / vectors);
+  const int per_slice = (u.partials + slice_count - 1) / slice_count;
+  for (int first = 0; first < vectors; first += kMergeThreads) {
+    const int vector = first + thread % min(vectors, kMergeThreads);
+    const int slice = slice_count == 1 ? 0 : thread / vectors;
+    const bool active = vector < vectors && slice < slice_count;
+    float4 sum = {0, 0, 0, 0};
+    if (active) {
+      const int begin = min(slice * per_slice, u.partials);
+      const int end = min(begin + per_slice, u.partials);
+      sum = add_partials(w, u, kDim, 4 * vector, begin, end, factors[4 * vector / kDim].reference);
+    }
+    slices[thread] = sum;
+    __syncthreads();
+    if (active && slice == 0) {
+      for (int other = 1; other < slice_count; ++other) {
+        const float4 more = slices[thread + other * vectors];
+        sum = {sum.x + more.x, sum.y + more.y, sum.z + more.z, sum.w + more.w};
+      }
+      write_output<T, kDim>(a, u, 4 * vector, sum, factors[4 * vector / kDim]);
+    }
+    __syncthreads();
   }
 }
 

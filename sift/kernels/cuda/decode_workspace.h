@@ -7,8 +7,10 @@
 
 namespace sift::cuda {
 
-/// Keys that are selected and copied together.
-inline constexpr int kChunkKeys = 256;
+/// Rows of the score buffer that a request and KV head has are a multiple of this.
+inline constexpr int kScoreRowAlignment = 256;
+/// Fewest keys of an item.
+inline constexpr int kLeastItemKeys = 256;
 
 /// Most requests of one call.
 inline constexpr int kMaximumBatch = 512;
@@ -21,48 +23,38 @@ struct ItemSum {
   float sum = 0;
 };
 
-/// What follows from all scores of one sifted head (base 2).
-struct alignas(16) HeadPlan {
-  float maximum = 0;
-  float log_sum_exp = 0;
-  float threshold = 0;         ///< keys pass with a greater score
-  std::int32_t only_key = -1;  ///< the key that is kept though nothing passes
-  std::int32_t empty = 0;
-};
-
-/// What one head kept of one item; the mass is relative to the head's maximum.
-struct ItemKept {
+/// Keys that one head kept.
+struct KeptCount {
   std::int32_t kept = 0;
   std::int32_t kept_eligible = 0;
-  float mass = 0;
 };
 
-/// Counters of one KV head of one request. All are zero between launches.
+/// Counters of one KV head of one request. All are zero between steps.
 struct UnitProgress {
-  unsigned scored = 0;   ///< items whose scores are complete
-  unsigned planned = 0;  ///< whether plans are there
-  unsigned valued = 0;   ///< items whose values are added
+  unsigned scored = 0;  ///< items whose scores are complete
+  std::int32_t rows = 0;
+  std::int32_t rows_eligible = 0;
   unsigned unused = 0;
 };
 
-/// Counters of the whole launch. All are zero between launches.
-struct LaunchProgress {
+/// Counters of a whole step. All are zero between steps.
+struct StepProgress {
   unsigned claimed = 0;
-  unsigned left = 0;  ///< blocks that found no more work
 };
 
-/// The caller's workspace, cut up. Items are numbered over requests, KV heads and
-/// runs of chunks.
+/// The caller's workspace, cut up. A unit is one KV head of one request. Items are runs of a unit's
+/// keys: of scores or of dense attention, and (longer ones) of values. Of each kind they are
+/// numbered over requests, KV heads and runs; dense ones behind those of sifted requests.
 struct DecodeWorkspace {
-  int item_capacity = 0;
-  LaunchProgress* launch = nullptr;
-  UnitProgress* units = nullptr;    ///< [batch, kv_heads]
-  HeadPlan* plans = nullptr;        ///< [batch, heads]
-  ItemSum* item_sums = nullptr;     ///< [items, group]
-  ItemKept* item_kept = nullptr;    ///< [items, group]
-  GroupFacts* item_rows = nullptr;  ///< [items]
-  float* partials = nullptr;        ///< [items, group, head_dim]
-  float* scores = nullptr;          ///< [chunks, kChunkKeys, group]
+  int item_capacity = 0;            ///< of each kind
+  std::int64_t score_capacity = 0;  ///< rows
+  StepProgress* step = nullptr;
+  UnitProgress* units = nullptr;  ///< [batch, kv_heads]
+  KeptCount* kept = nullptr;      ///< [batch, heads], zero between steps
+  ItemSum* item_sums = nullptr;   ///< [items of scores and dense ones, group]
+  float* item_masses = nullptr;   ///< [items of values, group], relative to the head's maximum
+  float* partials = nullptr;      ///< [items of values and dense ones, group, head_dim]
+  float* scores = nullptr;        ///< a unit: [group, keys rounded up to kScoreRowAlignment]
 };
 
 }  // namespace sift::cuda
