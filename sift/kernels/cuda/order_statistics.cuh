@@ -1,5 +1,6 @@
 #pragma once
 
+#include "sift/kernels/cuda/bin_search.cuh"
 #include "sift/kernels/cuda/block_team.cuh"
 #include "sift/kernels/cuda/score_bins.cuh"
 #include "sift/kernels/cuda/score_rows.cuh"
@@ -88,8 +89,6 @@ class OrderSelection {
   __device__ bool own_refused() const { return (gathered_.refused >> own_head() & 1U) != 0; }
 
  private:
-  using Count = std::uint32_t;
-
   __device__ static int warp() { return static_cast<int>(threadIdx.x) / kWarpThreads; }
   __device__ static std::uint32_t lane() { return threadIdx.x % kWarpThreads; }
   __device__ const Bracket& bracket(int head) const { return shared_.brackets[head]; }
@@ -167,70 +166,16 @@ class OrderSelection {
     });
   }
 
-  struct Bin {
-    std::uint32_t index;
-    Count before;  ///< scores in the bins before it
-    Count count;
-  };
-
   // Narrows the bracket of the warp's own head to one of the bins in which its scores were counted,
   // and tells all blocks.
   template <class Bins>
   __device__ void narrow(const Bracket& wanted, const Bins& bins) {
-    const Bin bin = find_bin(words(own_head()), wanted.rank);
+    const Bin bin = BinSearch<kWords>(team_, words(own_head())).find(wanted.rank);
     const Bracket narrowed{bins.range(bin.index), wanted.rank - bin.before, bin.count};
     __syncwarp();
     if (lane() < static_cast<std::uint32_t>(team_.size())) {
       *team_.at(&shared_.brackets[own_head()], static_cast<int>(lane())) = narrowed;
     }
-  }
-
-  __device__ static Count sum_of(const uint4& four) { return four.x + four.y + four.z + four.w; }
-
-  // The bin that holds score number `rank`, the counts of all blocks taken together. Lanes take
-  // four bins each, in rows of 128 bins.
-  __device__ Bin find_bin(const Count* counts, Count rank) const {
-    constexpr int kRows = kWords / 128;
-    Count sums[kRows] = {};
-    for (int block = 0; block < team_.size(); ++block) {
-      const auto* fours = reinterpret_cast<const uint4*>(team_.at(counts, block)) + lane();
-#pragma unroll
-      for (int row = 0; row < kRows; ++row) sums[row] += sum_of(fours[row * kWarpThreads]);
-    }
-    Count before = 0;
-    int row_found = kRows;
-#pragma unroll
-    for (int row = 0; row < kRows; ++row) {
-      const Count total = __reduce_add_sync(kAllLanes, sums[row]);
-      if (row_found == kRows && before + total > rank) row_found = row;
-      if (row_found == kRows) before += total;
-    }
-    return find_bin_in_row(counts, min(row_found, kRows - 1), before, rank);
-  }
-
-  __device__ Bin find_bin_in_row(const Count* counts, int row, Count before, Count rank) const {
-    uint4 four{0, 0, 0, 0};
-    for (int block = 0; block < team_.size(); ++block) {
-      const uint4 part =
-          reinterpret_cast<const uint4*>(team_.at(counts, block))[row * kWarpThreads + lane()];
-      four = {four.x + part.x, four.y + part.y, four.z + part.z, four.w + part.w};
-    }
-    Count end = sum_of(four);
-    for (int distance = 1; distance < kWarpThreads; distance *= 2) {
-      const Count other = __shfl_up_sync(kAllLanes, end, distance);
-      if (lane() >= static_cast<std::uint32_t>(distance)) end += other;
-    }
-    end += before;
-    Bin bin{(row * kWarpThreads + lane()) * 4, end - sum_of(four), four.x};
-    const Count later[3] = {four.y, four.z, four.w};
-#pragma unroll
-    for (const Count count : later) {
-      if (rank >= bin.before + bin.count) bin = {bin.index + 1, bin.before + bin.count, count};
-    }
-    const unsigned reached = __ballot_sync(kAllLanes, end > rank);
-    const int finder = reached == 0 ? kWarpThreads - 1 : __ffs(static_cast<int>(reached)) - 1;
-    return {__shfl_sync(kAllLanes, bin.index, finder), __shfl_sync(kAllLanes, bin.before, finder),
-            __shfl_sync(kAllLanes, bin.count, finder)};
   }
 
   // Lists the scores of this block that lie in the brackets, over the counts, which are done with.
