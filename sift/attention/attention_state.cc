@@ -10,9 +10,6 @@
 namespace sift {
 namespace {
 
-// Bound of the correction c that `adapt` adds to ln η.
-constexpr double kLargestCorrection = 4;
-
 // The prefill records start at 16 visible keys and reach 64 times as many after `warmup` of them.
 constexpr double kFirstRecord = 16;
 constexpr double kLog2RecordSpan = 6;
@@ -51,7 +48,7 @@ bool is_prefill_record(std::int64_t visible, std::int64_t warmup) {
 }
 
 AttentionState::AttentionState(const Policy& policy, const AttentionShape& shape)
-    : policy_(policy), shape_(shape) {
+    : policy_(policy), shape_(shape), options_(method_options(policy, calibrate_)) {
   check_shape(shape);
   const auto heads = static_cast<std::size_t>(shape.layers) * shape.heads;
   const auto groups = static_cast<std::size_t>(shape.layers) * shape.kv_heads;
@@ -68,6 +65,7 @@ Calibrate calibration(const Policy& policy, std::int64_t prompt_tokens) {
 void AttentionState::begin_prompt(std::int64_t prompt_tokens) {
   prompt_tokens_ = prompt_tokens;
   calibrate_ = calibration(policy_, prompt_tokens);
+  options_ = method_options(policy_, calibrate_);
   if (policy_.select != Select::above || calibrate_ == policy_.calibrate) return;
   notice_ = fmt::format(
       "calibrate=prefill needs a prompt of {} tokens and this one has {}: the first {} generated "
@@ -82,8 +80,7 @@ RowMode AttentionState::mode(const RowIdentity& row) const {
                          is_prefill_record(row.visible, policy_.warmup);
     return records ? RowMode::record : RowMode::dense;
   }
-  if (!after_warmup(row)) return RowMode::record;
-  return row.visible <= policy_.dense_rows ? RowMode::dense : RowMode::sift;
+  return generated_row_mode(options_, row);
 }
 
 void AttentionState::record(int layer, int head, const RowIdentity& row, double ln_theta) {
@@ -91,68 +88,37 @@ void AttentionState::record(int layer, int head, const RowIdentity& row, double 
 }
 
 double AttentionState::ln_threshold(int layer, int head, const RowIdentity& row) {
-  HeadState& state = heads_[index(layer, head)];
-  if (!state.fitted) {
-    state.law = state.fit.solve(policy_.fit);
-    state.fitted = true;
-  }
-  return state.law.ln_threshold(row.visible) + state.correction;
+  return sift::ln_threshold(heads_[index(layer, head)], options_.fit, row.visible);
 }
 
 void AttentionState::observe_head(int layer, int head, const RowIdentity& row,
                                   const HeadFacts& facts) {
-  HeadTally& tally = head_tallies_[index(layer, head)];
-  const double pruned = 1 - static_cast<double>(facts.kept) / static_cast<double>(row.visible);
-  tally.rows += 1;
-  tally.pruned += pruned;
-  tally.empty_rows += facts.empty ? 1 : 0;
-  if (after_warmup(row)) {
-    tally.rows_after_warmup += 1;
-    tally.pruned_after_warmup += pruned;
-    tally.kept_mass_after_warmup += facts.kept_mass;
-  }
-  if (policy_.adapt_target == AdaptTarget::head) {
-    adapt(layer, head, 1, facts.kept_eligible, eligible_keys(row.visible));
+  const std::size_t at = index(layer, head);
+  count_sifted(options_, row, facts, head_tallies_[at]);
+  if (options_.adapt_target == AdaptTarget::head) {
+    correct(heads_[at], adapt_step(options_, row, facts.kept_eligible));
   }
 }
 
 void AttentionState::observe_group(int layer, int kv_head, const RowIdentity& row,
                                    std::int64_t union_rows, std::int64_t union_eligible) {
-  GroupTally& tally = group_tallies_[group_index(layer, kv_head)];
-  tally.sparse_rows += 1;
-  tally.value_rows_read += union_rows;
-  tally.value_rows_dense += row.visible;
-  if (after_warmup(row)) {
-    tally.rows_after_warmup += 1;
-    tally.union_after_warmup += static_cast<double>(union_rows) / static_cast<double>(row.visible);
-  }
-  if (policy_.adapt_target == AdaptTarget::group) {
-    const int group = shape_.group_size();
-    adapt(layer, kv_head * group, group, union_eligible, eligible_keys(row.visible));
+  count_sifted(options_, row, union_rows, group_tallies_[group_index(layer, kv_head)]);
+  if (options_.adapt_target == AdaptTarget::head) return;
+  const double step = adapt_step(options_, row, union_eligible);
+  const int first_head = kv_head * shape_.group_size();
+  for (int head = first_head; head < first_head + shape_.group_size(); ++head) {
+    correct(heads_[index(layer, head)], step);
   }
 }
 
 void AttentionState::observe_dense(int layer, const RowIdentity& row) {
   if (row.generated == 0) return;
-  const int after = after_warmup(row) ? 1 : 0;
   for (int head = 0; head < shape_.heads; ++head) {
-    HeadTally& tally = head_tallies_[index(layer, head)];
-    tally.rows += 1;
-    tally.rows_after_warmup += after;
-    tally.kept_mass_after_warmup += after;
+    count_dense(options_, row, head_tallies_[index(layer, head)]);
   }
   for (int kv_head = 0; kv_head < shape_.kv_heads; ++kv_head) {
-    GroupTally& tally = group_tallies_[group_index(layer, kv_head)];
-    tally.dense_rows += 1;
-    tally.rows_after_warmup += after;
-    tally.union_after_warmup += after;
-    tally.value_rows_read += row.visible;
-    tally.value_rows_dense += row.visible;
+    count_dense(options_, row, group_tallies_[group_index(layer, kv_head)]);
   }
-}
-
-std::int64_t AttentionState::eligible_keys(std::int64_t visible) const {
-  return std::max<std::int64_t>(visible - policy_.sink - policy_.recent, 0);
 }
 
 AttentionTotals AttentionState::totals(std::int64_t value_row_bytes) const {
@@ -167,25 +133,6 @@ AttentionTotals AttentionState::totals(std::int64_t value_row_bytes) const {
     totals.ill_determined += state.fitted && state.law.ill_determined ? 1 : 0;
   }
   return totals;
-}
-
-bool AttentionState::after_warmup(const RowIdentity& row) const {
-  return row.generated > (calibrate_ == Calibrate::decode ? policy_.warmup : 0);
-}
-
-// c += clamp(γ ln(((k + ½) / (n + 1)) / (1 − τ)), −2γ, 2γ): a step that keeps more than intended
-// raises the threshold. The ½ keeps a step without survivors finite; n = 0 teaches nothing.
-void AttentionState::adapt(int layer, int first_head, int head_count, std::int64_t kept,
-                           std::int64_t eligible) {
-  if (policy_.adapt == 0 || eligible == 0) return;
-  const double kept_fraction =
-      (static_cast<double>(kept) + 0.5) / (static_cast<double>(eligible) + 1);
-  const double step =
-      std::clamp(std::log(kept_fraction / (1 - policy_.tau)), -2.0, 2.0) * policy_.adapt;
-  for (int head = first_head; head < first_head + head_count; ++head) {
-    double& correction = heads_[index(layer, head)].correction;
-    correction = std::clamp(correction + step, -kLargestCorrection, kLargestCorrection);
-  }
 }
 
 }  // namespace sift

@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
+#include "sift/attention/method_rules.h"
 #include "sift/attention/policy.h"
 #include "sift/attention/statistics.h"
-#include "sift/sifting/power_law.h"
 
 namespace sift {
 
@@ -18,36 +18,6 @@ struct AttentionShape {
   int head_dim = 0;
 
   int group_size() const { return heads / kv_heads; }
-};
-
-/// How one row attends.
-enum class RowMode : std::uint8_t {
-  dense,   ///< exact attention
-  record,  ///< exact attention, and the quantile of its scores goes to the fit
-  sift,    ///< keys above the threshold only
-};
-
-/// A row of a request as policies see it. Position, cache slot and visible count are three
-/// different numbers; policies know only the last.
-struct RowIdentity {
-  std::int64_t visible = 0;    ///< S: keys the row sees, its own included
-  std::int64_t generated = 0;  ///< 1 for the first row after the prompt, 0 for prompt rows
-};
-
-/// State of one query head in one layer.
-struct HeadState {
-  LogLogFit fit;
-  PowerLaw law;
-  double correction = 0;  ///< c of `adapt`, added to ln η, within ±4
-  bool fitted = false;
-};
-
-/// What a kernel reports of one query head of a sifted row.
-struct HeadFacts {
-  std::int64_t kept = 0;           ///< keys kept, forced ones included
-  std::int64_t kept_eligible = 0;  ///< keys kept because their score passed
-  double kept_mass = 0;            ///< softmax mass of the kept keys, in [0, 1]
-  bool empty = false;              ///< no key was kept before the rule of EmptyRow applied
 };
 
 /// All state that a policy carries for one request: per layer and query head the fit and the
@@ -95,7 +65,9 @@ class AttentionState {
   void observe_dense(int layer, const RowIdentity& row);
 
   /// Keys of a row with `visible` keys that are kept or dropped by their score.
-  std::int64_t eligible_keys(std::int64_t visible) const;
+  std::int64_t eligible_keys(std::int64_t visible) const {
+    return sift::eligible_keys(options_, visible);
+  }
   /// Whether key `index` of `visible` is kept whatever its score (sink, recent).
   bool is_forced(std::int64_t index, std::int64_t visible) const {
     return index < policy_.sink || index >= visible - policy_.recent;
@@ -120,13 +92,12 @@ class AttentionState {
   std::size_t group_index(int layer, int kv_head) const {
     return static_cast<std::size_t>(layer) * shape_.kv_heads + kv_head;
   }
-  bool after_warmup(const RowIdentity& row) const;
-  void adapt(int layer, int first_head, int head_count, std::int64_t kept, std::int64_t eligible);
 
   Policy policy_;
   AttentionShape shape_;
   std::int64_t prompt_tokens_ = 0;
   Calibrate calibrate_ = Calibrate::decode;  ///< the policy's, or decode for too short a prompt
+  MethodOptions options_;                    ///< of the policy and `calibrate_`
   std::string notice_;
   std::vector<HeadState> heads_;           ///< [layers, heads]
   std::vector<double> value_sums_;         ///< [layers, kv_heads, head_dim]

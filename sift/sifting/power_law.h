@@ -1,6 +1,9 @@
 #pragma once
 
+#include <cmath>
 #include <cstdint>
+
+#include "sift/core/host_device.h"
 
 namespace sift {
 
@@ -18,7 +21,7 @@ struct PowerLaw {
   bool ill_determined = false;  ///< the slope's standard error exceeds 0.5
 
   /// ln η at `keys` visible keys.
-  double ln_threshold(std::int64_t keys) const;
+  SIFT_HOST_DEVICE double ln_threshold(std::int64_t keys) const;
 };
 
 /// Streaming least squares of ln θ on ln S: a fixed number of sums, so that the fit can live
@@ -36,12 +39,12 @@ struct LogLogFit {
 
   /// Takes one record: the quantile's logarithm over `keys` visible keys (≥ 1). A θ of zero is
   /// clamped to the smallest normal float. A record of NaN or +∞ makes the fit degenerate.
-  void add(std::int64_t keys, double ln_theta);
+  SIFT_HOST_DEVICE void add(std::int64_t keys, double ln_theta);
 
   /// The power law of all records so far. It is degenerate, with β = 0 and ln α the mean of ln θ,
   /// when fewer than two distinct S were recorded, when all θ are equal, and when a record was
   /// refused. With no finite record it is θ = 1 everywhere (ln α = 0), degenerate.
-  PowerLaw solve(FitKind kind) const;
+  SIFT_HOST_DEVICE PowerLaw solve(FitKind kind) const;
 
   /// R² in log space of the least-squares line over the recorded points; NaN when degenerate.
   double r_squared() const;
@@ -58,5 +61,86 @@ inline constexpr double kAssumedResidual = 0.2;
 
 /// A slope with a larger standard error than this is counted as ill determined.
 inline constexpr double kIllDeterminedSlopeError = 0.5;
+
+// The definitions are here because devices run them too.
+
+namespace fitting {
+
+/// Sums about the means of the records. Each value is exactly zero when all its summands are equal,
+/// because records are shifted by the first one.
+struct CentredSums {
+  double mean_x, mean_y;  // shifted
+  double sxx, sxy, syy;
+};
+
+SIFT_HOST_DEVICE inline CentredSums centre(const LogLogFit& fit) {
+  const double mean_x = fit.sum_x / fit.count;
+  const double mean_y = fit.sum_y / fit.count;
+  return {mean_x, mean_y, fit.sum_xx - fit.sum_x * mean_x, fit.sum_xy - fit.sum_x * mean_y,
+          fit.sum_yy - fit.sum_y * mean_y};
+}
+
+SIFT_HOST_DEVICE inline bool has_slope(const LogLogFit& fit, const CentredSums& sums) {
+  return fit.refused == 0 && fit.count >= 2 && sums.sxx > 0 && sums.syy > 0;
+}
+
+/// Variance of ln θ about the least-squares line, n − 2 degrees of freedom.
+SIFT_HOST_DEVICE inline double residual_variance(double count, const CentredSums& sums) {
+  if (count < 3) return kAssumedResidual * kAssumedResidual;
+  const double squares = sums.syy - sums.sxy * sums.sxy / sums.sxx;
+  return std::fmax(squares, 0.0) / (count - 2);
+}
+
+/// argmin over β of SSE(β) / σ² + ((β − 1) / prior deviation)², clamped, where
+/// SSE(β) = SSE(least squares) + sxx (β − least squares)².
+SIFT_HOST_DEVICE inline double ridge_slope(double least_squares, double sxx, double variance) {
+  const double prior = variance / (kSlopePriorDeviation * kSlopePriorDeviation);
+  return std::fmin(std::fmax((sxx * least_squares + prior) / (sxx + prior), 0.0), 2.0);
+}
+
+}  // namespace fitting
+
+SIFT_HOST_DEVICE inline double PowerLaw::ln_threshold(std::int64_t keys) const {
+  return ln_alpha - beta * std::log(static_cast<double>(keys));
+}
+
+SIFT_HOST_DEVICE inline void LogLogFit::add(std::int64_t keys, double ln_theta) {
+  // −∞ is a quantile of zero, which has the floor.
+  if (!(ln_theta < HUGE_VAL)) {
+    refused += 1;
+    return;
+  }
+  const double ln_keys = std::log(static_cast<double>(keys));
+  const double clamped = std::fmax(ln_theta, kLnThetaFloor);
+  if (count == 0) {
+    first_x = ln_keys;
+    first_y = clamped;
+  }
+  const double x = ln_keys - first_x;
+  const double y = clamped - first_y;
+  count += 1;
+  sum_x += x;
+  sum_y += y;
+  sum_xx += x * x;
+  sum_xy += x * y;
+  sum_yy += y * y;
+}
+
+SIFT_HOST_DEVICE inline PowerLaw LogLogFit::solve(FitKind kind) const {
+  PowerLaw law;
+  law.degenerate = true;
+  if (count == 0) return law;
+  const fitting::CentredSums sums = fitting::centre(*this);
+  law.ln_alpha = first_y + sums.mean_y;
+  if (!fitting::has_slope(*this, sums)) return law;
+
+  law.degenerate = false;
+  const double variance = fitting::residual_variance(count, sums);
+  law.ill_determined = std::sqrt(variance / sums.sxx) > kIllDeterminedSlopeError;
+  law.beta = -sums.sxy / sums.sxx;
+  if (kind == FitKind::ridge) law.beta = fitting::ridge_slope(law.beta, sums.sxx, variance);
+  law.ln_alpha += law.beta * (first_x + sums.mean_x);
+  return law;
+}
 
 }  // namespace sift

@@ -1,7 +1,11 @@
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <span>
+
+#include "sift/core/host_device.h"
+#include "sift/sifting/power_law.h"
 
 namespace sift {
 
@@ -13,7 +17,14 @@ struct QuantilePosition {
   double fraction = 0;
 };
 /// REQUIRES: count ≥ 1 and 0 ≤ tau ≤ 1.
-QuantilePosition quantile_position(std::int64_t count, double tau);
+SIFT_HOST_DEVICE inline QuantilePosition quantile_position(std::int64_t count, double tau) {
+  if (count == 1) return {};
+  const double position = static_cast<double>(count - 1) * tau;
+  const auto below = static_cast<std::int64_t>(position);
+  // tau = 1 still leaves a statistic above `lower`.
+  const std::int64_t lower = below < count - 2 ? below : count - 2;
+  return {lower, position - static_cast<double>(lower)};
+}
 
 /// ln of the τ-quantile of softmax(scores), given the scores' log-sum-exp (natural logarithms),
 /// not below kLnThetaFloor. Interpolates between probabilities, not between logarithms.
@@ -23,7 +34,16 @@ double ln_softmax_quantile(std::span<double> scores, double log_sum_exp, double 
 
 /// The same from the two order statistics around the position. A score of −∞ has probability 0.
 /// REQUIRES: lower_score ≤ upper_score < +∞.
-double ln_interpolated_quantile(double lower_score, double upper_score, double fraction,
-                                double log_sum_exp);
+SIFT_HOST_DEVICE inline double ln_interpolated_quantile(double lower_score, double upper_score,
+                                                        double fraction, double log_sum_exp) {
+  double ln_quantile = lower_score - log_sum_exp;
+  if (fraction > 0 && upper_score > -HUGE_VAL) {
+    // ln((1 − f) e^l + f e^u), with the larger exponential taken out.
+    const double ratio = std::exp(lower_score - upper_score);
+    ln_quantile = upper_score - log_sum_exp + std::log(fraction + (1 - fraction) * ratio);
+  }
+  // Written so that NaN stays NaN, which a fit refuses.
+  return ln_quantile < kLnThetaFloor ? kLnThetaFloor : ln_quantile;
+}
 
 }  // namespace sift
