@@ -3,14 +3,12 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "sift/kernels/cuda/method_state.h"
+
 namespace sift::cuda {
 
 /// How one request attends in a step.
-enum class RequestMode : std::uint8_t {
-  dense,   ///< exact attention
-  record,  ///< exact attention; its scores stay in the workspace for the quantile
-  sift,    ///< keys above the threshold only
-};
+using RequestMode = RowMode;
 
 /// What a head outputs when no key passes.
 enum class EmptyHead : std::uint8_t { zero, highest };
@@ -36,7 +34,7 @@ struct CacheAddress {
 };
 
 /// What one sifted head did, for statistics and `adapt`.
-struct HeadFacts {
+struct StepHeadFacts {
   std::int32_t kept = 0;           ///< keys kept, forced ones included
   std::int32_t kept_eligible = 0;  ///< keys kept because their score passed
   float kept_mass = 0;             ///< softmax mass of the kept keys
@@ -44,7 +42,7 @@ struct HeadFacts {
 };
 
 /// Rows of V that one group of heads read.
-struct GroupFacts {
+struct StepGroupFacts {
   std::int32_t rows = 0;
   std::int32_t rows_eligible = 0;
 };
@@ -62,17 +60,24 @@ struct DecodeArguments {
   float* log_sum_exp = nullptr;  ///< [batch, heads], base 2; may be null
   CacheAddress cache;
   const std::int32_t* lengths = nullptr;  ///< [batch] visible keys, at least 1
-  const RequestMode* modes = nullptr;     ///< [batch]; null: all dense
-  const float* thresholds = nullptr;      ///< [batch, heads] log2 η, for sift
-  const float* value_means = nullptr;     ///< [batch, kv_heads, head_dim], for Compensation::mean
+  /// The method's states, if the method runs here: modes and thresholds follow from them, and they
+  /// take what the step did. `method.visible` must equal `lengths`. Without states (head_states is
+  /// null) `modes` and `thresholds` say what to do.
+  MethodStep method;
+  /// Whether a request may be in RequestMode::record, so that quantiles have to be looked for. The
+  /// host knows by counting; graphs without it cost nothing for the warm-up.
+  bool records = false;
+  const RequestMode* modes = nullptr;  ///< [batch]; null: all dense
+  const float* thresholds = nullptr;   ///< [batch, heads] log2 η, for sift
+  const float* value_means = nullptr;  ///< [batch, kv_heads, head_dim], for Compensation::mean
 
   Compensation compensation = Compensation::none;
   EmptyHead empty = EmptyHead::highest;
   int sink = 0;
   int recent = 0;
 
-  HeadFacts* head_facts = nullptr;    ///< [batch, heads]; may be null
-  GroupFacts* group_facts = nullptr;  ///< [batch, kv_heads]; may be null
+  StepHeadFacts* head_facts = nullptr;    ///< [batch, heads]; may be null
+  StepGroupFacts* group_facts = nullptr;  ///< [batch, kv_heads]; may be null
 };
 
 }  // namespace sift::cuda

@@ -1,5 +1,6 @@
 #include "sift/kernels/cuda/decode_attention.h"
 
+#include <algorithm>
 #include <sstream>
 
 #include "sift/core/error.h"
@@ -34,6 +35,8 @@ void check_capacity(const DecodeCapacity& c) {
   require(c.head_dim == 64 || c.head_dim == 96 || c.head_dim == 128 || c.head_dim == 256,
           "the head dimension", c.head_dim, "64, 96, 128 or 256");
   require(c.keys >= 1, "the number of keys", c.keys, "at least 1");
+  require(c.longest >= 0 && c.longest <= kMostKeys, "the number of keys of one request", c.longest,
+          "at most 262144");
 }
 
 /// Cuts memory into arrays, or only adds up their bytes.
@@ -70,17 +73,22 @@ CutWorkspace cut(const DecodeCapacity& c, void* memory) {
   CutWorkspace result;
   DecodeWorkspace& w = result.arrays;
   w.item_capacity = static_cast<int>(items);
-  w.score_capacity = items * kScoreRowAlignment;
+  w.score_capacity = items * kScoreRowPadding;
   w.step = cutter.take<StepProgress>(1);
   w.units = cutter.take<UnitProgress>(std::int64_t{c.batch} * c.kv_heads);
   w.kept = cutter.take<KeptCount>(std::int64_t{c.batch} * c.heads);
   result.counter_bytes = cutter.bytes();
+  w.log_sum_exp = cutter.take<float>(std::int64_t{c.batch} * c.heads);
   w.item_sums = cutter.take<ItemSum>(items * group);
   w.item_masses = cutter.take<float>(items * group);
   w.partials = cutter.take<float>(items * group * c.head_dim);
   w.scores = cutter.take<float>(w.score_capacity * group);
   result.bytes = cutter.bytes();
   return result;
+}
+
+std::int64_t longest(const DecodeCapacity& c) {
+  return c.longest > 0 ? c.longest : std::min<std::int64_t>(c.keys, kMostKeys);
 }
 
 DecodeKernelChoice choice(const DecodeCapacity& c, DType type, bool overlaps) {
@@ -119,6 +127,9 @@ DecodeAttention::DecodeAttention(const DecodeCapacity& capacity, DType type, voi
   int per_processor = 0;
   check_cuda(prepare_decode(choice(capacity, type, overlaps_), per_processor),
              "readying decode attention, which may need more shared memory than the device has");
+  check_cuda(plan_record_quantiles(capacity.batch, capacity.heads, capacity.kv_heads,
+                                   longest(capacity), records_),
+             "readying the quantiles");
   require(per_processor >= 1, "the number of blocks that fit a multiprocessor", per_processor,
           "at least 1");
   blocks_ = per_processor * processors;
@@ -139,8 +150,19 @@ void DecodeAttention::check(const DecodeArguments& a) const {
   present(a.cache.keys, "the key cache");
   present(a.cache.values, "the value cache");
   present(a.lengths, "the array of lengths");
-  if (a.modes != nullptr) present(a.thresholds, "the array of thresholds");
-  if (a.compensation == Compensation::mean && a.modes != nullptr) {
+  const bool has_method = a.method.head_states != nullptr;
+  if (has_method) {
+    require(a.method.heads == a.heads, "the number of query heads of the method", a.method.heads,
+            "that of the plan");
+    require(a.method.kv_heads == a.kv_heads, "the number of KV heads of the method",
+            a.method.kv_heads, "that of the plan");
+    present(a.method.group_states, "the states of KV heads");
+    present(a.method.visible, "the array of visible keys");
+    present(a.method.generated, "the array of generated rows");
+  } else if (a.modes != nullptr) {
+    present(a.thresholds, "the array of thresholds");
+  }
+  if (a.compensation == Compensation::mean && (has_method || a.modes != nullptr)) {
     present(a.value_means, "the array of value means");
   }
   const CacheAddress& cache = a.cache;
@@ -161,6 +183,11 @@ void DecodeAttention::run(const DecodeArguments& arguments, cudaStream_t stream)
   const DecodeWorkspace arrays = cut(capacity_, workspace_).arrays;
   check_cuda(launch_decode(choice(capacity_, type_, overlaps_), blocks_, arguments, arrays, stream),
              "launching decode attention");
+  if (!arguments.records || arguments.method.head_states == nullptr) return;
+  check_cuda(
+      launch_record_quantiles(
+          records_, {arguments.batch, arguments.method, arrays.scores, arrays.log_sum_exp}, stream),
+      "launching the quantiles");
 }
 
 }  // namespace sift::cuda

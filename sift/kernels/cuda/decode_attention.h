@@ -7,6 +7,7 @@
 
 #include "sift/core/dtype.h"
 #include "sift/kernels/cuda/decode_arguments.h"
+#include "sift/kernels/cuda/record_quantiles.h"
 
 namespace sift::cuda {
 
@@ -15,8 +16,9 @@ struct DecodeCapacity {
   int batch = 0;  ///< 1 to 512
   int heads = 0;  ///< query heads, at most 16 per KV head
   int kv_heads = 0;
-  int head_dim = 0;       ///< 64, 96, 128 or 256
-  std::int64_t keys = 0;  ///< visible keys of all requests together, at most
+  int head_dim = 0;          ///< 64, 96, 128 or 256
+  std::int64_t keys = 0;     ///< visible keys of all requests together, at most
+  std::int64_t longest = 0;  ///< visible keys of one request, at most; 0: `keys`, at most 262,144
 };
 
 /// Bytes of workspace for decode_attention. Throws Error (invalid_argument) for sizes that it does
@@ -50,6 +52,7 @@ class DecodeAttention {
   void* workspace_;
   int blocks_ = 0;
   bool overlaps_ = false;
+  RecordQuantilesPlan records_;
 };
 
 }  // namespace sift::cuda

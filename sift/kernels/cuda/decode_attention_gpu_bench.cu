@@ -130,8 +130,8 @@ void run_cell(const Cell& cell, const std::vector<double>& taus, int rounds) {
   DeviceArray<std::int32_t> table(cache.table);
   DeviceArray<RequestMode> modes(std::vector<RequestMode>(cell.batch, RequestMode::sift));
   const std::size_t rows = static_cast<std::size_t>(cell.batch) * cell.heads;
-  DeviceArray<HeadFacts> head_facts(rows);
-  DeviceArray<GroupFacts> group_facts(static_cast<std::size_t>(cell.batch) * cell.kv_heads);
+  DeviceArray<StepHeadFacts> head_facts(rows);
+  DeviceArray<StepGroupFacts> group_facts(static_cast<std::size_t>(cell.batch) * cell.kv_heads);
   DecodeArguments a;
   a.batch = cell.batch;
   a.heads = cell.heads;
@@ -179,6 +179,24 @@ void run_cell(const Cell& cell, const std::vector<double>& taus, int rounds) {
   variants.push_back(std::make_unique<Variant>(
       "dense", [&](int copy, cudaStream_t stream) { attention.run(with_copy(a, copy), stream); },
       copies));
+  // A step of the warm-up: exact attention, and the quantiles go to the fits.
+  DeviceArray<HeadMethodState> head_states(rows);
+  DeviceArray<GroupMethodState> group_states(static_cast<std::size_t>(cell.batch) * cell.kv_heads);
+  DeviceArray<std::int32_t> generated(std::vector<std::int32_t>(cell.batch, 1));
+  head_states.fill_bytes(0);
+  group_states.fill_bytes(0);
+  DecodeArguments warm_up = a;
+  warm_up.records = true;
+  warm_up.method.heads = cell.heads;
+  warm_up.method.kv_heads = cell.kv_heads;
+  warm_up.method.head_states = head_states.data();
+  warm_up.method.group_states = group_states.data();
+  warm_up.method.visible = device_lengths.data();
+  warm_up.method.generated = generated.data();
+  variants.push_back(std::make_unique<Variant>(
+      "warm_up",
+      [&](int copy, cudaStream_t stream) { attention.run(with_copy(warm_up, copy), stream); },
+      copies));
   std::vector<std::unique_ptr<DeviceArray<float>>> thresholds;
   std::map<std::string, double> unions;
   std::map<std::string, double> sparsities;
@@ -194,8 +212,8 @@ void run_cell(const Cell& cell, const std::vector<double>& taus, int rounds) {
         copies));
     double kept = 0;
     double read = 0;
-    for (const HeadFacts& facts : head_facts.host()) kept += facts.kept;
-    for (const GroupFacts& facts : group_facts.host()) read += facts.rows;
+    for (const StepHeadFacts& facts : head_facts.host()) kept += facts.kept;
+    for (const StepGroupFacts& facts : group_facts.host()) read += facts.rows;
     sparsities[name] = 1 - kept / static_cast<double>(rows) / cell.context;
     unions[name] = read / (static_cast<double>(cell.batch) * cell.kv_heads * cell.context);
   }

@@ -45,7 +45,6 @@ class DenseWorker {
     for (ItemSum& sum : sums_) sum = {-__builtin_huge_valf(), 0};
     values_.clear();
     scores_ = item.records ? c_.scores(item) : nullptr;
-    stride_ = score_stride(item.length);
     begin_ = item.begin + c_.warp * kTileKeys;
     end_ = item.end;
   }
@@ -74,7 +73,7 @@ class DenseWorker {
     ScoreTile scores = multiply<T>(query_, keys, c_.at);
     finish_scores(scores, c_.scale, key, end_, c_.at);
     if (scores_ != nullptr) {
-      store_scores<kHeadTiles>(scores, scores_, stride_, c_.group, key, c_.at);
+      store_records<kHeadTiles>(scores, scores_, c_.group, key, end_, c_.at);
     }
     weigh(scores, weights);
   }
@@ -125,7 +124,6 @@ class DenseWorker {
   ItemSum sums_[kHeadTiles];  // of head 8 h + g; the sum is of this lane's keys only
   ValueSums<kDim, kHeadTiles> values_;
   float* scores_;  // null: they are not kept
-  int stride_;
   int begin_;
   int end_;
 };

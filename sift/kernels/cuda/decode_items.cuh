@@ -3,6 +3,7 @@
 #include "sift/kernels/cuda/decode_arguments.h"
 #include "sift/kernels/cuda/decode_workspace.h"
 #include "sift/kernels/cuda/device_primitives.cuh"
+#include "sift/kernels/cuda/method.cuh"
 
 namespace sift::cuda {
 
@@ -17,12 +18,6 @@ __device__ inline int item_keys(int length) {
                             : 4096;
 }
 
-/// Most items of scores of one unit.
-inline constexpr int kMostUnitItems = 64;
-/// Most keys that a request may see.
-inline constexpr int kMostKeys = 262144;
-static_assert(kMostUnitItems * 4096 >= kMostKeys);
-
 /// Items of scores that one item of values spans.
 inline constexpr int kValueSpan = 2;
 
@@ -34,7 +29,7 @@ __device__ inline int value_items(int length) {
 
 /// Floats from one head's scores to the next head's.
 __device__ inline int score_stride(int length) {
-  return (length + kScoreRowAlignment - 1) / kScoreRowAlignment * kScoreRowAlignment;
+  return (length + kScoreRowPadding - 1) / kScoreRowPadding * kScoreRowPadding;
 }
 
 /// What has to be done with a run of keys of one KV head.
@@ -65,10 +60,11 @@ struct RequestPlace {
   int scores = 0;  ///< among those of scores
   int values = 0;  ///< among those of values
   int dense = 0;   ///< among the dense ones
-  int rows = 0;    ///< of the score buffer, in kScoreRowAlignment rows
+  int rows = 0;    ///< of the score buffer, in kScoreRowPadding rows
 };
 
 __device__ inline RequestMode mode_of(const DecodeArguments& a, int request) {
+  if (a.method.head_states != nullptr) return request_mode(a.method, request);
   return a.modes == nullptr ? RequestMode::dense : a.modes[request];
 }
 
@@ -76,7 +72,7 @@ __device__ inline RequestMode mode_of(const DecodeArguments& a, int request) {
 __device__ inline RequestPlace counts_of(int length, RequestMode mode) {
   const bool sifts = mode == RequestMode::sift;
   return {sifts ? score_items(length) : 0, sifts ? value_items(length) : 0,
-          sifts ? 0 : score_items(length), score_stride(length) / kScoreRowAlignment};
+          sifts ? 0 : score_items(length), score_stride(length) / kScoreRowPadding};
 }
 
 struct RequestEntry {
@@ -212,7 +208,7 @@ struct ItemTable {
     item.kv_head = among / items;
     item.begin = (among - item.kv_head * items) * keys;
     item.end = min(item.begin + keys, item.length);
-    item.scores = std::int64_t{requests[item.request].begin.rows} * kScoreRowAlignment +
+    item.scores = std::int64_t{requests[item.request].begin.rows} * kScoreRowPadding +
                   std::int64_t{item.kv_head} * score_stride(item.length);
   }
 };

@@ -32,7 +32,7 @@ __global__ void __launch_bounds__(kBlockThreads, (resident_blocks<kDim, kMostHea
     table.fill(a, static_cast<int>(gridDim.x), c.at.lane);
     const RequestPlace& all = table.all;
     if (all.scores + all.dense > w.item_capacity ||
-        std::int64_t{all.rows} * kScoreRowAlignment > w.score_capacity) {
+        std::int64_t{all.rows} * kScoreRowPadding > w.score_capacity) {
       __trap();
     }
     // Not all at once: every block shall have a first item before any has its second.

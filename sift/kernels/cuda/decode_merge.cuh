@@ -76,9 +76,9 @@ __device__ inline HeadFactors sifted_factors(const DecodeArguments& a, const Dec
   for (int item = lane; item < u.partials; item += kWarpThreads) {
     mass += w.item_masses[(u.first_mass + item) * u.group + i];
   }
-  const HeadThreshold threshold = head_threshold(a, head, all);
+  const HeadThreshold threshold = head_threshold(a, u.request, u.kv_head * u.group + i, all);
   HeadFactors factors = {exp2_fast(finite_reference(all.maximum) - threshold.log_sum_exp), 0, 0};
-  HeadFacts facts;
+  StepHeadFacts facts;
   facts.kept_mass = sum_lanes(mass) * factors.scale;
   facts.empty = threshold.empty ? 1 : 0;
   if (lane == 0) {
@@ -87,6 +87,10 @@ __device__ inline HeadFactors sifted_factors(const DecodeArguments& a, const Dec
     w.kept[head] = {};
     if (a.head_facts != nullptr) a.head_facts[head] = facts;
     if (a.log_sum_exp != nullptr) a.log_sum_exp[head] = threshold.log_sum_exp;
+    if (a.method.head_states != nullptr) {
+      observe_head(a.method, u.request, u.kv_head * u.group + i,
+                   {facts.kept, facts.kept_eligible, facts.kept_mass, threshold.empty});
+    }
   }
   if (a.compensation == Compensation::renormalise && facts.kept_mass > 0) {
     factors.scale /= facts.kept_mass;
@@ -95,11 +99,13 @@ __device__ inline HeadFactors sifted_factors(const DecodeArguments& a, const Dec
   return factors;
 }
 
-__device__ inline HeadFactors dense_factors(const DecodeArguments& a, const UnitResults& u, int i,
-                                            ItemSum all, int lane) {
-  if (lane == 0 && a.log_sum_exp != nullptr) {
-    a.log_sum_exp[u.request * a.heads + u.kv_head * u.group + i] =
-        finite_reference(all.maximum) + log2f(all.sum);
+__device__ inline HeadFactors dense_factors(const DecodeArguments& a, const DecodeWorkspace& w,
+                                            const UnitResults& u, int i, ItemSum all, int lane) {
+  if (lane == 0) {
+    const int head = u.request * a.heads + u.kv_head * u.group + i;
+    const float log_sum_exp = finite_reference(all.maximum) + log2f(all.sum);
+    w.log_sum_exp[head] = log_sum_exp;
+    if (a.log_sum_exp != nullptr) a.log_sum_exp[head] = log_sum_exp;
   }
   return {1.0F / all.sum, finite_reference(all.maximum), 0};
 }
@@ -182,13 +188,21 @@ __global__ void __launch_bounds__(kMergeThreads)
     }
     all = join_lanes(all);
     const HeadFactors mine =
-        u.sifted ? sifted_factors(a, w, u, i, all, lane) : dense_factors(a, u, i, all, lane);
+        u.sifted ? sifted_factors(a, w, u, i, all, lane) : dense_factors(a, w, u, i, all, lane);
     if (lane == 0) factors[i] = mine;
   }
+  __syncthreads();
   if (thread == 0) {
     UnitProgress& progress = w.units[blockIdx.x];
     if (a.group_facts != nullptr) {
       a.group_facts[blockIdx.x] = {progress.rows, progress.rows_eligible};
+    }
+    if (a.method.head_states != nullptr) {
+      if (u.sifted) {
+        observe_group(a.method, u.request, u.kv_head, progress.rows, progress.rows_eligible);
+      } else {
+        observe_dense(a.method, u.request, u.kv_head);
+      }
     }
     progress = {};
     if (blockIdx.x == 0) *w.step = {};

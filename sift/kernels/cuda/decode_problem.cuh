@@ -15,41 +15,10 @@
 #include <vector>
 
 #include "sift/kernels/cuda/decode_attention.h"
+#include "sift/kernels/cuda/device_array.h"
 #include "sift/kernels/cuda/device_primitives.cuh"
 
 namespace sift::cuda {
-
-inline void must(cudaError_t status) {
-  if (status != cudaSuccess) throw std::runtime_error(cudaGetErrorString(status));
-}
-
-/// An array in device memory.
-template <class V>
-class DeviceArray {
- public:
-  explicit DeviceArray(std::size_t size) : size_(size) {
-    must(cudaMalloc(&data_, std::max<std::size_t>(size, 1) * sizeof(V)));
-  }
-  explicit DeviceArray(const std::vector<V>& values) : DeviceArray(values.size()) {
-    must(cudaMemcpy(data_, values.data(), size_ * sizeof(V), cudaMemcpyHostToDevice));
-  }
-  ~DeviceArray() { cudaFree(data_); }
-  DeviceArray(const DeviceArray&) = delete;
-  DeviceArray& operator=(const DeviceArray&) = delete;
-
-  V* data() const { return data_; }
-  std::size_t size() const { return size_; }
-  void fill_bytes(int byte) { must(cudaMemset(data_, byte, size_ * sizeof(V))); }
-  std::vector<V> host() const {
-    std::vector<V> values(size_);
-    must(cudaMemcpy(values.data(), data_, size_ * sizeof(V), cudaMemcpyDeviceToHost));
-    return values;
-  }
-
- private:
-  V* data_ = nullptr;
-  std::size_t size_ = 0;
-};
 
 enum class Layout { contiguous, hnd, nhd };
 
@@ -155,6 +124,11 @@ __global__ void reference_output(DecodeArguments a, std::int64_t stride, const d
   }
   output[std::int64_t{blockIdx.x} * a.head_dim + threadIdx.x] = sum;
 }
+
+template <>
+struct Format<float> {
+  static __device__ float from_float(float x) { return x; }
+};
 
 /// Normal numbers, the same for the same seed.
 template <class T>

@@ -105,6 +105,23 @@ __device__ void store_scores(const ScoreTile& scores, float* unit, int stride, i
   }
 }
 
+/// Writes a tile's scores to those of a unit that records [keys, group].
+template <int kHeadTiles>
+__device__ void store_records(const ScoreTile& scores, float* unit, int group, int key, int end,
+                              const LanePlace& at) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const int row = key + 8 * (i / 2) + 2 * at.t + i % 2;
+#pragma unroll
+    for (int h = 0; h < kHeadTiles; ++h) {
+      const int head = at.g + 8 * h;
+      if (head < group && row < end) {
+        unit[std::int64_t{row} * group + head] = scores.of[i / 2][2 * h + i % 2];
+      }
+    }
+  }
+}
+
 /// Puts this warp's maxima and sums, of which each lane has its own part, where the block adds
 /// them.
 template <int kHeadTiles>

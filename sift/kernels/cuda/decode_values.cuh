@@ -42,10 +42,13 @@ struct HeadThreshold {
   float threshold;
   bool empty;
 };
-__device__ inline HeadThreshold head_threshold(const DecodeArguments& a, int head, ItemSum all) {
+__device__ inline HeadThreshold head_threshold(const DecodeArguments& a, int request, int head,
+                                               ItemSum all) {
   HeadThreshold result;
   result.log_sum_exp = finite_reference(all.maximum) + log2f(all.sum);
-  result.threshold = a.thresholds[head] + result.log_sum_exp;
+  const float log2_eta = a.method.head_states != nullptr ? log2_threshold(a.method, request, head)
+                                                         : a.thresholds[request * a.heads + head];
+  result.threshold = log2_eta + result.log_sum_exp;
   result.empty = !(all.maximum > result.threshold) && a.sink == 0 && a.recent == 0;
   return result;
 }
@@ -173,7 +176,8 @@ class ValueWorker {
                                        score_items(item.length));
     const bool leads = c_.at.lane < c_.group;
     HeadThreshold threshold = {};
-    if (leads) threshold = head_threshold(c_.a, c_.first_head(item) + c_.at.lane, all);
+    if (leads)
+      threshold = head_threshold(c_.a, item.request, item.kv_head * c_.group + c_.at.lane, all);
     HeadPlan plan = {all.maximum, threshold.threshold, -1};
     unsigned keeps_one =
         __ballot_sync(kAllLanes, leads && threshold.empty && c_.a.empty == EmptyHead::highest);
@@ -395,7 +399,7 @@ class ValueWorker {
   int tail_ = 0;            // of the ring of rows
   unsigned kept_[(kMostHeads + 1) / 2] = {};
   unsigned eligible_[(kMostHeads + 1) / 2] = {};
-  GroupFacts facts_;
+  StepGroupFacts facts_;
 
   // The item that is at work.
   float mass_[kHeadTiles];

@@ -4,14 +4,15 @@
 #include <cstdint>
 
 #include "sift/kernels/cuda/decode_arguments.h"
+#include "sift/kernels/cuda/record_quantiles.h"
 
 namespace sift::cuda {
 
-/// Rows of the score buffer that a request and KV head has are a multiple of this.
-inline constexpr int kScoreRowAlignment = 256;
 /// Fewest keys of an item.
 inline constexpr int kLeastItemKeys = 256;
 
+/// Most keys that a request may see.
+inline constexpr int kMostKeys = 262144;
 /// Most requests of one call.
 inline constexpr int kMaximumBatch = 512;
 /// Most query heads that share a KV head.
@@ -51,10 +52,14 @@ struct DecodeWorkspace {
   StepProgress* step = nullptr;
   UnitProgress* units = nullptr;  ///< [batch, kv_heads]
   KeptCount* kept = nullptr;      ///< [batch, heads], zero between steps
-  ItemSum* item_sums = nullptr;   ///< [items of scores and dense ones, group]
-  float* item_masses = nullptr;   ///< [items of values, group], relative to the head's maximum
-  float* partials = nullptr;      ///< [items of values and dense ones, group, head_dim]
-  float* scores = nullptr;        ///< a unit: [group, keys rounded up to kScoreRowAlignment]
+  float* log_sum_exp =
+      nullptr;  ///< [batch, heads], where the caller wants none but records need it
+  ItemSum* item_sums = nullptr;  ///< [items of scores and dense ones, group]
+  float* item_masses = nullptr;  ///< [items of values, group], relative to the head's maximum
+  float* partials = nullptr;     ///< [items of values and dense ones, group, head_dim]
+  /// A unit: [group, keys rounded up to kScoreRowPadding]; of a request that records [keys,
+  /// group].
+  float* scores = nullptr;
 };
 
 }  // namespace sift::cuda

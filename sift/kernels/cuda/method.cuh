@@ -43,16 +43,23 @@ __device__ inline GroupMethodState& group_state(const MethodStep& step, int requ
   return step.group_states[slot * step.kv_heads + kv_head];
 }
 
-/// log2 η of a request that sifts, fitting first if that has not happened yet.
-__device__ __noinline__ inline float log2_threshold(const MethodStep& step, int request, int head) {
-  HeadState& state = head_state(step, request, head).head;
-  return static_cast<float>(ln_threshold(state, step.options.fit, step.visible[request]) * kLog2E);
+/// log2 η of a request that sifts. Attention kernels take it inline, so it costs them one
+/// logarithm; that is in single precision, which is wrong by less than scores are rounded.
+__device__ inline float log2_threshold(const MethodStep& step, int request, int head) {
+  const HeadState& state = head_state(step, request, head).head;
+  const float log2_keys = log2f(static_cast<float>(step.visible[request]));
+  return static_cast<float>((state.law.ln_alpha + state.correction) * kLog2E -
+                            state.law.beta * log2_keys);
 }
 
-/// Takes the recorded quantile of a request that records.
+/// Takes the recorded quantile of a request that records. The law is fitted at once, so that steps
+/// that sift only read it.
 __device__ __noinline__ inline void record(const MethodStep& step, int request, int head,
                                            double ln_theta) {
-  head_state(step, request, head).head.fit.add(step.visible[request], ln_theta);
+  HeadState& state = head_state(step, request, head).head;
+  state.fit.add(step.visible[request], ln_theta);
+  state.law = state.fit.solve(step.options.fit);
+  state.fitted = true;
 }
 
 /// Takes what a sifted row did with one query head.

@@ -15,14 +15,6 @@ constexpr int kMostGroupOfManyWords = 8;
 
 constexpr int kMostBlocksPerGroup = 8;  // the largest cluster that every device has
 
-/// Launched with programmatic stream serialisation, a kernel starts before the one ahead of it has
-/// ended; what that one writes may be read from here on.
-__device__ void wait_for_previous_kernel() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
-}
-
 __device__ int padded_chunks(int keys) { return (keys + kScoreRowPadding - 1) / kScoreRowPadding; }
 
 // The first row of scores of a request's KV head. Every warp works it out for itself.
@@ -90,15 +82,13 @@ auto* kernel_of(int group) {
                                        : record_quantiles_kernel<kFewWords>;
 }
 
-// Enough blocks to fill the device, as long as each has work; and more for a long context that
-// would keep others waiting.
+// As many blocks as the device runs side by side, a power of two for each group, as long as each
+// has work: measured, more of them wait for each other longer than they save.
 int choose_blocks(std::int64_t groups, std::int64_t longest, int processors) {
   constexpr int kWorthwhileKeys = 1024;
-  constexpr int kManyKeys = 32768;
   int blocks = 1;
-  while (blocks < kMostBlocksPerGroup) {
-    const bool idle = groups * blocks < processors;
-    if (longest <= std::int64_t{blocks} * (idle ? kWorthwhileKeys : kManyKeys)) break;
+  while (blocks < kMostBlocksPerGroup && groups * blocks * 2 <= processors &&
+         longest > std::int64_t{blocks} * kWorthwhileKeys) {
     blocks *= 2;
   }
   return blocks;
