@@ -90,7 +90,7 @@ class Scratch:
 
 def launcher(problem, tau, block, warps):
     """A function of the copy's number that runs the kernel and returns its output."""
-    cell, scratch = problem.cell, Scratch(problem)
+    cell, scratch = problem.cell, problem.scratch(Scratch)
     thresholds = torch.exp2(problem.sifted[tau][0])
     output = torch.empty_like(problem.query)
 

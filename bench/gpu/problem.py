@@ -27,6 +27,7 @@ class Problem:
         self._shared = self._normal((cell.batch, cell.kv_heads, 1, cell.head_dim), generator)
         self._own = self._normal((cell.batch, cell.kv_heads, cell.group, cell.head_dim), generator)
         self._paged, self._tables = {}, {}  # by page size
+        self._scratch = {}
         self.lengths = torch.full((cell.batch,), cell.context, dtype=torch.int32, device=device)
         self.share = self._find_share() if cell.inputs == "correlated" else 0.0
         self.query = self._query(self.share)  # [batch, heads, head_dim]
@@ -124,6 +125,12 @@ class Problem:
             order = torch.randperm(pages, generator=generator).to(self.device, torch.int32)
             self._tables[page] = order.view(self.cell.batch, -1)
         return self._tables[page]
+
+    def scratch(self, make):
+        """`make(self)`, made once: memory that variants share, since they never run at one time."""
+        if make not in self._scratch:
+            self._scratch[make] = make(self)
+        return self._scratch[make]
 
     def _into_pages(self, side, page):
         cell = self.cell
