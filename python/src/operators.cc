@@ -219,7 +219,6 @@ void decode_attention_out(
   TORCH_CHECK_VALUE(query.dim() == 3, "query has ", query.dim(),
                     " dimensions, expected [batch, heads, head_dim]");
   const at::Device device = query.device();
-  const c10::cuda::CUDAGuard guard(device);
   const std::int64_t batch = query.size(0);
   const std::int64_t heads = query.size(1);
   const std::int64_t head_dim = query.size(2);
@@ -257,6 +256,8 @@ void decode_attention_out(
   a.sink = whole(sink, "sink");
   a.recent = whole(recent, "recent");
 
+  TORCH_CHECK_VALUE(device.is_cuda(), "query is on ", device, ", expected a CUDA device");
+  const c10::cuda::CUDAGuard guard(device);
   static Plans plans;
   const cudaStream_t stream = c10::cuda::getCurrentCUDAStream(device.index()).stream();
   with_value_errors([&] {
