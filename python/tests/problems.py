@@ -182,16 +182,30 @@ class Outputs:
     @classmethod
     def poisoned(cls, problem):
         s = problem.setup
-        nothing = float("nan")
-        return cls(
-            torch.full_like(problem.query, nothing),
-            torch.full((s.batch, s.heads), nothing, device=s.device),
-            torch.full((s.batch, s.heads, 4), -1, dtype=torch.int32, device=s.device),
-            torch.full((s.batch, s.kv_heads, 2), -1, dtype=torch.int32, device=s.device),
+        outputs = cls(
+            torch.empty_like(problem.query),
+            torch.empty(s.batch, s.heads, device=s.device),
+            torch.empty(s.batch, s.heads, 4, dtype=torch.int32, device=s.device),
+            torch.empty(s.batch, s.kv_heads, 2, dtype=torch.int32, device=s.device),
         )
+        outputs.poison()
+        return outputs
 
     def all(self):
-        return vars(self)
+        """The arrays by the names of arguments."""
+        return {
+            "out": self.out,
+            "log_sum_exp": self.log_sum_exp,
+            "head_facts": self.head_facts,
+            "group_facts": self.group_facts,
+        }
+
+    def poison(self):
+        """Fills all arrays with what no step writes."""
+        self.out.fill_(float("nan"))
+        self.log_sum_exp.fill_(float("nan"))
+        self.head_facts.fill_(-1)
+        self.group_facts.fill_(-1)
 
 
 def compute(problem, workspace=None):
