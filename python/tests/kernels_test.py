@@ -61,6 +61,12 @@ def test_many_requests_in_different_phases(device):
     solve(make(Setup(lengths=lengths, layout="NHD tensor", device=device)).sifted(MIXED, 0.9))
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("lengths", ((100_000, 3, 40_000), tuple(range(1, 513))))
+def test_the_longest_and_the_most_requests(lengths):
+    solve(make(Setup(heads=4, kv_heads=1, lengths=lengths)).sifted(MIXED, tau=0.95))
+
+
 def test_pages_that_requests_share(device):
     problem = make(Setup(lengths=(640, 640, 640), device=device))
     problem.table["block_table"][1:, :20] = problem.table["block_table"][0, :20]
@@ -89,7 +95,7 @@ def test_results_are_the_same_bits_alone_and_in_a_batch(device):
     for request in (0, 8, 13):
         one = slice(request, request + 1)
         alone = make(Setup(lengths=RAGGED[one], device=device))
-        alone.query, alone.lengths, alone.cache = problem.query[one], problem.lengths[one], problem.cache
+        alone.query, alone.lengths, alone.cache = problem.query[one], alone.lengths, problem.cache
         alone.table["block_table"] = problem.table["block_table"][one]
         alone.choices = {name: problem.choices[name][one] for name in ("modes", "thresholds")}
         assert torch.equal(compute(alone).out[0], together.out[request])
