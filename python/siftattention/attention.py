@@ -46,7 +46,7 @@ def decode_attention(
       allocated where it is None.
     - cache: the pair (keys, values), of the query's type, or one tensor [pages, 2, …] of both. In
       pages: [pages, kv_heads, page, head_dim] (layout "HND") or [pages, page, kv_heads, head_dim]
-      ("NHD"), page a power of two from 16 to 256. Without a table: [batch, kv_heads, slots,
+      ("NHD"), page a power of two of at least 16. Without a table: [batch, kv_heads, slots,
       head_dim] or [batch, slots, kv_heads, head_dim]. Any strides, but 1 along head_dim.
     - lengths [batch], int32: visible keys, at least 1.
     - workspace: a DecodeWorkspace.

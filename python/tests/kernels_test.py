@@ -26,7 +26,7 @@ def test_shapes_of_heads(device, head_dim, group):
 
 
 @pytest.mark.parametrize("layout", ("HND tensor", "NHD pair"))
-@pytest.mark.parametrize("page", (16, 32, 64, 128, 256))
+@pytest.mark.parametrize("page", (16, 32, 64, 128, 1024))
 def test_sizes_of_pages(device, page, layout):
     solve(make(Setup(page=page, layout=layout, device=device)).sifted(MIXED, tau=0.9))
 
