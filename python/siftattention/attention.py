@@ -1,0 +1,107 @@
+"""One step of decode attention, over caches that lie in pages or in one piece."""
+
+import enum
+
+import torch
+
+from siftattention.library import operators
+
+
+class Mode(enum.IntEnum):
+    """How one request attends, as the values of `modes`."""
+
+    DENSE = 0  # exact attention
+    RECORD = 1  # exact attention; its scores stay in the workspace
+    SIFT = 2  # keys above the threshold only
+
+
+def decode_attention(
+    query,
+    cache,
+    lengths,
+    workspace,
+    *,
+    block_table=None,
+    indptr=None,
+    indices=None,
+    layout="HND",
+    scale=None,
+    modes=None,
+    thresholds=None,
+    value_means=None,
+    compensation="none",
+    empty="highest",
+    sink=0,
+    recent=0,
+    out=None,
+    log_sum_exp=None,
+    head_facts=None,
+    group_facts=None,
+):
+    """Attention of one new query per request over the request's cache; returns `out`.
+
+    Arguments, all tensors on one CUDA device and contiguous unless said otherwise:
+
+    - query [batch, heads, head_dim], float16 or bfloat16. out has the same shape and type; it is
+      allocated where it is None.
+    - cache: the pair (keys, values), of the query's type, or one tensor [pages, 2, …] of both. In
+      pages: [pages, kv_heads, page, head_dim] (layout "HND") or [pages, page, kv_heads, head_dim]
+      ("NHD"), page a power of two of at least 16. Without a table: [batch, kv_heads, slots,
+      head_dim] or [batch, slots, kv_heads, head_dim]. Any strides, but 1 along head_dim.
+    - lengths [batch], int32: visible keys, at least 1.
+    - workspace: a DecodeWorkspace.
+    - block_table [batch, pages of a request], int32; or indptr [batch + 1] and indices [pages], int32,
+      where the pages of request b are indices[indptr[b]:indptr[b + 1]].
+    - scale of the scores; None is 1 / √head_dim.
+    - modes [batch], uint8 values of Mode; None is DENSE for all.
+    - thresholds [batch, heads], float32: log2 η. A sifted head keeps keys whose softmax score is
+      greater than η.
+    - compensation for the keys left out: "none", "renormalise" or "mean"; the last needs
+      value_means [batch, kv_heads, head_dim], float32, the mean of the values of all visible keys.
+    - empty: what a head outputs when no key passes, "zero" or the "highest" key.
+    - sink, recent: so many first and last keys are always kept.
+    - log_sum_exp [batch, heads], float32, base 2; head_facts [batch, heads, 4], int32: keys kept, those
+      kept for their score, the bits of a float32 kept mass (kept_masses), 1 where no key passed;
+      group_facts [batch, kv_heads, 2], int32: rows of values read, those for their score. Each is
+      written where it is not None; facts are those of sifted requests.
+
+    Raises ValueError or TypeError, before anything is launched, when arguments do not fit each other
+    or the workspace. Not checked: lengths and page numbers, which only the device sees.
+    """
+    keys, values = cache.unbind(1) if isinstance(cache, torch.Tensor) else cache
+    if (indptr is None) != (indices is None):
+        raise ValueError("indptr and indices belong together, and one of them is None")
+    if block_table is not None and indices is not None:
+        raise ValueError("there is a block_table and there are indices, expected one of them")
+    if out is None:
+        out = torch.empty_like(query)
+    operators.decode_attention_out(
+        query,
+        keys,
+        values,
+        lengths,
+        workspace.buffer,
+        workspace.batch,
+        workspace.keys,
+        out,
+        table=indices if block_table is None else block_table,
+        table_begin=indptr,
+        layout=layout,
+        scale=scale,
+        modes=modes,
+        thresholds=thresholds,
+        value_means=value_means,
+        compensation=compensation,
+        empty=empty,
+        sink=sink,
+        recent=recent,
+        log_sum_exp=log_sum_exp,
+        head_facts=head_facts,
+        group_facts=group_facts,
+    )
+    return out
+
+
+def kept_masses(head_facts):
+    """The kept softmax masses [batch, heads], float32, of head_facts [batch, heads, 4]."""
+    return head_facts[..., 2].contiguous().view(torch.float32)
