@@ -27,12 +27,12 @@ using sift::cuda::DecodeArguments;
 using sift::cuda::DecodeAttention;
 using sift::cuda::DecodeCapacity;
 using sift::cuda::EmptyHead;
-using sift::cuda::GroupFacts;
-using sift::cuda::HeadFacts;
 using sift::cuda::RequestMode;
+using sift::cuda::StepGroupFacts;
+using sift::cuda::StepHeadFacts;
 
-static_assert(sizeof(HeadFacts) == 4 * sizeof(std::int32_t));
-static_assert(sizeof(GroupFacts) == 2 * sizeof(std::int32_t));
+static_assert(sizeof(StepHeadFacts) == 4 * sizeof(std::int32_t));
+static_assert(sizeof(StepGroupFacts) == 2 * sizeof(std::int32_t));
 static_assert(sizeof(RequestMode) == 1);
 
 /// `call()`, whose sift::Error becomes Python's ValueError.
@@ -248,9 +248,9 @@ void decode_attention_out(
   a.log_sum_exp =
       optional_array<float>(log_sum_exp, "log_sum_exp", device, at::kFloat, {batch, heads});
   a.head_facts =
-      optional_array<HeadFacts>(head_facts, "head_facts", device, at::kInt, {batch, heads, 4});
-  a.group_facts = optional_array<GroupFacts>(group_facts, "group_facts", device, at::kInt,
-                                             {batch, kv_heads, 2});
+      optional_array<StepHeadFacts>(head_facts, "head_facts", device, at::kInt, {batch, heads, 4});
+  a.group_facts = optional_array<StepGroupFacts>(group_facts, "group_facts", device, at::kInt,
+                                                 {batch, kv_heads, 2});
   a.compensation = parse_compensation(compensation);
   a.empty = parse_empty(empty);
   a.sink = whole(sink, "sink");

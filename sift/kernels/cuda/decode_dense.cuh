@@ -59,7 +59,7 @@ class DenseWorker {
     while (ring_.has_room()) {
       if (cursor_.more()) {
         const void* side = values_next_ ? c_.a.cache.values : c_.a.cache.keys;
-        ring_.issue([&](int i) { return cursor_.row(side, i); });
+        ring_.issue(cursor_.rows(), [&](int i) { return cursor_.row(side, i); });
         if (values_next_) cursor_.advance();
         values_next_ = !values_next_;
       } else {

@@ -42,10 +42,10 @@ class KeyCursor {
 
   __device__ bool more() const { return key_ <= last_key_; }
   __device__ int key() const { return key_; }
-  /// Where row `i` of the tile lies in `side`, the keys or the values of all; null past the end.
+  __device__ int rows() const { return last_key_ + 1 - key_; }
+  /// Where row `i` of the tile lies in `side`, the keys or the values of all.
   __device__ const char* row(const void* side, int i) const {
-    return key_ + i > last_key_ ? nullptr
-                                : static_cast<const char*>(side) + page_ + rows_.in_page(key_ + i);
+    return static_cast<const char*>(side) + page_ + rows_.in_page(key_ + i);
   }
   __device__ void advance() {
     key_ += kStep;
@@ -198,7 +198,7 @@ class ScoreWorker {
   __device__ void fill(int last) {
     while (ring_.has_room()) {
       if (cursor_.more()) {
-        ring_.issue([&](int i) { return cursor_.row(c_.a.cache.keys, i); });
+        ring_.issue(cursor_.rows(), [&](int i) { return cursor_.row(c_.a.cache.keys, i); });
         cursor_.advance();
       } else {
         if (cursor_turn_ == last || c_.item(cursor_turn_ + 1).work != Work::scores) return;

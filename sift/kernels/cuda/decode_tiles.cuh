@@ -45,9 +45,10 @@ class TileRing {
   __device__ bool has_room() const { return issued_ - consumed_ < kStages; }
   __device__ bool empty() const { return issued_ == consumed_; }
 
-  /// Starts copying 16 rows. row_of(i): where row i lies; null: it is filled with zeros.
+  /// Starts copying the first `rows` of 16 rows; the others become zeros. row_of(i): where row
+  /// i < rows lies. REQUIRES: rows ≥ 1.
   template <class RowOf>
-  __device__ void issue(const RowOf& row_of) {
+  __device__ void issue(int rows, const RowOf& row_of) {
     constexpr int kPieces = kDim / 8;
     uint4* to = memory_.pieces[issued_ % kStages];
 #pragma unroll
@@ -55,7 +56,8 @@ class TileRing {
       const int index = i * kWarpThreads + lane_;
       const int row = index / kPieces;
       const int piece = index % kPieces;
-      copy_once_16(to + piece_place<kDim>(row, piece), row_of(row), 16 * piece, policy_);
+      copy_once_16(to + piece_place<kDim>(row, piece), row_of(min(row, rows - 1)) + 16 * piece,
+                   row < rows, policy_);
     }
     issue_nothing();
   }

@@ -237,9 +237,8 @@ class ValueWorker {
     add_note(note);
     if (note.rows > 0) {
       const char* side = c_.side(item, c_.a.cache.values);
-      ring_.issue([&](int i) {
-        return i < note.rows ? side + std::int64_t{shared_.offsets[note.place + i]} * 16 : nullptr;
-      });
+      ring_.issue(note.rows,
+                  [&](int i) { return side + std::int64_t{shared_.offsets[note.place + i]} * 16; });
     } else {
       ring_.issue_nothing();
     }

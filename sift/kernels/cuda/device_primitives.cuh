@@ -33,11 +33,12 @@ __device__ inline void copy_async_4(void* to, const void* from) {
                "l"(from)
                : "memory");
 }
-/// 16 bytes that no other block needs, `offset` bytes behind `row`; zeros if that is null.
-__device__ inline void copy_once_16(void* to, const char* row, int offset, std::uint64_t policy) {
+/// 16 bytes that no other block needs, or, not `present`, zeros; `from` can be read either way.
+__device__ inline void copy_once_16(void* to, const void* from, bool present,
+                                    std::uint64_t policy) {
   asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(
                    static_cast<std::uint32_t>(__cvta_generic_to_shared(to))),
-               "l"(row + offset), "r"(row == nullptr ? 0 : 16), "l"(policy)
+               "l"(from), "r"(present ? 16 : 0), "l"(policy)
                : "memory");
 }
 /// Closes a group of copies.

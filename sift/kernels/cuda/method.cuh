@@ -68,6 +68,10 @@ __device__ __noinline__ inline void observe_head(const MethodStep& step, int req
   const MethodOptions options = request_options(step, request);
   const RowIdentity row = row_identity(step, request);
   HeadMethodState& state = head_state(step, request, head);
+  if (!state.head.fitted) {  // nothing was ever recorded
+    state.head.law = state.head.fit.solve(options.fit);
+    state.head.fitted = true;
+  }
   count_sifted(options, row, facts, state.tally);
   if (options.adapt_target == AdaptTarget::head) {
     correct(state.head, adapt_step(options, row, facts.kept_eligible));
