@@ -1,8 +1,11 @@
 """Tests of the commands that measure: that they run, and what their reports hold."""
 
 import json
+import signal
+import subprocess
 
-from command_case import FOLDER, GOOD, SMALL, CommandTest, run_tests, sift
+from command_case import (ENVIRONMENT, FOLDER, GOOD, SIFT, SLOW, SMALL, CommandTest, run_tests,
+                          sift)
 
 
 class Measurements(CommandTest):
@@ -37,6 +40,23 @@ class Measurements(CommandTest):
              "warmup is 64, expected less than the 64 rows"),  # 54
             ([*text, "--context", 64, "--prompt-tokens", 63], "prompt tokens is 63"),
         ])
+
+    def test_interrupting_perplexity_inside_a_window(self):
+        text = FOLDER / "long.txt"
+        text.write_text("the rain in another town is on the hen " * 1000)
+        process = subprocess.Popen(
+            [SIFT, "perplexity", "--model", SLOW, *SMALL, "--text", text, "--context", "4000",
+             "--windows", "1", "--path", "decode", "--json"], env=ENVIRONMENT,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process.stderr.readline()  # the model is loaded
+        self.assertRegex(process.stderr.readline().decode(), "perplexity 1/4000 tokens")
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130, errors)
+        self.assertRegex(errors.decode(), "interrupted inside the first window")
+        report = json.loads(output)
+        self.assertEqual((report["windows"], report["scored_tokens"]), (0, 0))
+        self.assertIsNone(report["perplexity"])
 
     def test_compare(self):
         report = self.measure("compare", "--prompt", "a", "--max-tokens", 3, "--attention", "full",
