@@ -1,5 +1,6 @@
 """Tests of sift chat, from a pipe and in a terminal."""
 
+import json
 import os
 import pty
 import re
@@ -58,6 +59,20 @@ class Chat(CommandTest):
         self.expect(sift(*self.CHAT, stdin=b"/what\n"), 2, "unknown command /what")
         self.expect(sift(*self.CHAT, stdin=b"/policy sieve\n"), 2, "unknown attention policy")
         self.expect(sift(*self.CHAT, stdin=b"x" * 600 + b"\n"), 2, "fewer than the context of 512")
+
+    def test_json(self):
+        run = sift(*self.CHAT, "--json", "--attention", "full", stdin=b"Hello\n/stats\nAgain\n")
+        self.expect(run, 0, "last answer: ")
+        turns = json.loads(run.stdout)["turns"]
+        self.assertEqual([turn["message"] for turn in turns], ["Hello", "Again"])
+        answers = sift(*self.CHAT, "--attention", "full", stdin=b"Hello\nAgain\n").stdout.decode()
+        self.assertEqual("".join(turn["text"] + "\n" for turn in turns), answers)
+        self.assertEqual(turns[1]["attention"]["policy"], "full")
+
+    def test_json_leaves_the_terminal_alone(self):
+        terminal = Terminal(*self.CHAT, "--json")
+        terminal.send("Hello\n\x04")
+        self.assertNotIn("> ", terminal.wait_for("{"))
 
     def test_special_tokens_are_text(self):  # 40
         plain = sift(*self.CHAT, stdin=b"a\n/stats\n")

@@ -84,7 +84,29 @@ class Inspect(CommandTest):
         self.assertEqual(report["memory"]["cache"]["f16"]["bytes_per_1000_tokens"], 256000)
         stored = sum(tensor["bytes"] for tensor in report["tensors"])
         self.assertGreaterEqual(report["memory"]["weight_bytes"], stored)
+        self.assertEqual(report["memory"]["attention"]["policy"], "sift")
         self.assertIn("blk.1.ffn_up.weight", sift("inspect", GOOD, "--tensors").stdout.decode())
+
+
+    def test_the_memory_of_a_policy(self):
+        def attention(*arguments):
+            return json.loads(sift("inspect", GOOD, "--json", *arguments).stdout)["memory"]["attention"]
+        full = attention("--attention", "full", "--threads", 1)
+        self.assertEqual(full["policy"], "full")
+        # all keys of a layer as floats: 512 tokens x 2 heads x 16 dimensions
+        self.assertGreater(full["scratch_bytes"], 512 * 2 * 16 * 4)
+        self.assertGreater(full["state_bytes"], 0)
+        self.assertGreater(attention("--attention", "sift", "--threads", 1)["scratch_bytes"],
+                           full["scratch_bytes"])
+        self.assertGreater(attention("--attention", "full", "--threads", 4)["scratch_bytes"],
+                           full["scratch_bytes"])
+        text = sift("inspect", GOOD, "--attention", "full", "--threads", 3).stdout.decode()
+        self.assertRegex(text, r"attention full over 512 tokens, 3 threads\n    scratch +[0-9.]+ MiB")
+
+    def test_policies_that_cannot_be(self):
+        self.expect(sift("inspect", GOOD, "--attention", "sieve"), 2, "unknown attention policy")
+        self.expect(sift("inspect", GOOD, "--attention", "sift:warmup=512"), 2,
+                    "'warmup'.* is 512, expected less than the context of 512")
 
 
 class Pull(CommandTest):
@@ -96,6 +118,7 @@ class Pull(CommandTest):
         self.assertIsNone(models[0]["path"])
 
     def test_unknown_name(self):
+        self.expect(sift("pull", "--model", "large"), 2, "no model is called 'large'")
         self.expect(sift("pull", "large"), 2, "no model is called 'large'; known: smollm2")
 
     def test_no_network(self):
