@@ -31,6 +31,7 @@ void tell(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
 
 struct ChatCommand {
   ModelOptions model;
+  OutputOptions output;
   GenerationOptions generation;
   std::string attention = "sift";
   std::string system;
@@ -39,14 +40,16 @@ struct ChatCommand {
 };
 
 /// One conversation in the terminal. What is typed in and what is answered goes to standard output,
-/// everything else to standard error.
+/// everything else to standard error; where standard output is kept for a JSON object, lines are
+/// read as from a pipe and answers are in the object alone.
 class Chat {
  public:
-  Chat(Engine& engine, const ChatCommand& command)
+  Chat(Engine& engine, const ChatCommand& command, bool prints)
       : conversation_(engine, parse_policy(command.attention), command.system),
         request_(command.generation.settings()),
         engine_(engine),
-        lines_(sift_home() + "/chat_history") {}
+        prints_(prints),
+        lines_(sift_home() + "/chat_history", prints) {}
 
   void run() {
     if (lines_.interactive()) log_info("Type a message, or /help.");
@@ -66,6 +69,9 @@ class Chat {
     if (lines_.interactive()) print_text("\n");
   }
 
+  /// Messages and answers of the whole conversation.
+  nlohmann::ordered_json to_json() const { return {{"turns", turns_}}; }
+
  private:
   void handle(const std::string& line) {
     if (line[0] != '/') return say(line);
@@ -82,12 +88,15 @@ class Chat {
   }
 
   void say(const std::string& text) {
-    const auto on_token = [](const GeneratedToken& token) {
-      print_text(token.text);
+    const auto on_token = [this](const GeneratedToken& token) {
+      if (prints_) print_text(token.text);
       return !interrupted();
     };
     last_ = conversation_.say(text, request_, on_token, prompt_progress());
-    print_text("\n");
+    if (prints_) print_text("\n");
+    nlohmann::ordered_json turn = {{"message", text}};
+    turn.update(generation_json(engine_, conversation_.policy(), *last_));
+    turns_.push_back(std::move(turn));
     if (!last_->notice.empty() && last_->notice != notice_) log_warning("{}", last_->notice);
     notice_ = last_->notice;
     if (last_->finish_reason == FinishReason::interrupted) log_info("(interrupted)");
@@ -126,15 +135,20 @@ class Chat {
   Conversation conversation_;
   GenerationRequest request_;
   const Engine& engine_;
+  bool prints_;
   LineEditor lines_;
+  nlohmann::ordered_json turns_ = nlohmann::ordered_json::array();
   std::optional<GenerationResult> last_;
   std::string notice_;  // of the last answer: said once, not with every answer
 };
 
 void ChatCommand::run() const {
   parse_policy(attention);  // refused before the model is loaded
+  JsonOutput json(output);
   const auto engine = load_engine(model);
-  Chat(*engine, *this).run();
+  Chat chat(*engine, *this, !json.to_stdout());
+  chat.run();
+  if (json.wanted()) json.write(chat.to_json());
 }
 
 }  // namespace
@@ -150,6 +164,7 @@ void add_chat(CLI::App& root) {
   add_attention(*app, command->attention);
   command->model.add_to(*app);
   command->model.add_context_to(*app);
+  command->output.add_to(*app);
   add_log_level(*app);
   app->callback([command] { command->run(); });
 }

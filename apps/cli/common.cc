@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -19,34 +21,27 @@ namespace sift::cli {
 
 namespace {
 
-void add_model(CLI::App& app, const std::string& names, std::string& model) {
-  app.add_option(names, model, "GGUF file, or the name of a model that `sift pull` got")
-      ->type_name("MODEL")
-      ->capture_default_str();
-}
+/// A common option of a command that has no use for it.
+struct UnusedOption {
+  std::string_view name;
+  const char* type;
+  void (*check)(const std::string& text);
+};
+
+constexpr std::array kUnusedOptions = {
+    UnusedOption{"--model", "MODEL", [](const std::string& text) { resolve_model(text); }},
+    UnusedOption{
+        "--threads", "N",
+        [](const std::string& text) { parse_integer("--threads", text, 1, kMaximumThreads); }},
+    UnusedOption{"--affinity", "LIST", [](const std::string& text) { parse_processor_list(text); }},
+    UnusedOption{"--attention", "POLICY", [](const std::string& text) { parse_policy(text); }},
+};
 
 }  // namespace
 
 void ModelOptions::add_to(CLI::App& app) {
-  add_model(app, "--model", model);
-  add_settings(app);
-}
-
-void ModelOptions::add_with_positional_model(CLI::App& app) {
-  add_model(app, "--model,MODEL", model);
-  add_settings(app);
-}
-
-void ModelOptions::add_context_to(CLI::App& app) {
-  add_integer(app, "--context", context, 1, 1'000'000'000,
-              "tokens that fit into the context; default: as many as the model was made for")
-      ->default_str("");
-}
-
-void ModelOptions::add_settings(CLI::App& app) {
-  add_integer(app, "--threads", threads, 1, 1024,
-              "threads; default: one per core that this process may use")
-      ->default_str("");
+  add_model_to(app);
+  add_threads_to(app);
   app.add_option("--affinity", affinity, "processors that threads are tied to, as in 0,2-5")
       ->type_name("LIST");
   add_choice<BackendKind>(app, "--backend", backend,
@@ -60,6 +55,25 @@ void ModelOptions::add_settings(CLI::App& app) {
       app, "--cache-type", cache_type,
       {{"f16", DType::f16}, {"bf16", DType::bf16}, {"f32", DType::f32}, {"q8_0", DType::q8_0}},
       "element type of the key-value cache");
+}
+
+void ModelOptions::add_model_to(CLI::App& app, const std::string& argument) {
+  app.add_option(argument.empty() ? "--model" : "--model," + argument, model,
+                 "GGUF file, or the name of a model that `sift pull` got")
+      ->type_name("MODEL")
+      ->capture_default_str();
+}
+
+void ModelOptions::add_threads_to(CLI::App& app) {
+  add_integer(app, "--threads", threads, 1, kMaximumThreads,
+              "threads; default: one per core that this process may use")
+      ->default_str("");
+}
+
+void ModelOptions::add_context_to(CLI::App& app) {
+  add_integer(app, "--context", context, 1, 1'000'000'000,
+              "tokens that fit into the context; default: as many as the model was made for")
+      ->default_str("");
 }
 
 void OutputOptions::add_to(CLI::App& app) {
@@ -82,6 +96,15 @@ CLI::Option* add_attention(CLI::App& app, std::string& policy) {
   return app.add_option("--attention", policy, "attention policy: see `sift policies`")
       ->type_name("POLICY")
       ->capture_default_str();
+}
+
+void add_unused(CLI::App& app, std::initializer_list<std::string_view> options) {
+  for (const std::string_view name : options) {
+    const auto* option = std::ranges::find(kUnusedOptions, name, &UnusedOption::name);
+    app.add_option_function<std::string>(std::string(name), option->check,
+                                         "checked, but changes nothing here")
+        ->type_name(option->type);
+  }
 }
 
 std::string sift_home() {

@@ -2,8 +2,10 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "sift/attention/policy.h"
@@ -22,13 +24,11 @@ struct ModelOptions {
   std::int64_t context = 0;
 
   void add_to(CLI::App& app);
-  /// As add_to, with the model also taken as an argument without `--model`.
-  void add_with_positional_model(CLI::App& app);
+  /// `--model`; `argument` names it where it may also stand without the dashes.
+  void add_model_to(CLI::App& app, const std::string& argument = "");
+  void add_threads_to(CLI::App& app);
   /// `--context`, of commands that do not choose their own.
   void add_context_to(CLI::App& app);
-
- private:
-  void add_settings(CLI::App& app);
 };
 
 /// Where results go.
@@ -39,11 +39,15 @@ struct OutputOptions {
   void add_to(CLI::App& app);
 };
 
-/// Options of every command.
 void add_log_level(CLI::App& app);
 
 /// `--attention`, given once.
 CLI::Option* add_attention(CLI::App& app, std::string& policy);
+
+/// Those of the common options (`--model`, `--threads`, `--affinity`, `--attention`) that a command
+/// has no use for. It takes them all the same, so that one set of options serves every command;
+/// what they are given is checked as elsewhere, and --help says that it changes nothing.
+void add_unused(CLI::App& app, std::initializer_list<std::string_view> options);
 
 /// The file that `--model` means: a path, or the name of a model that `sift pull` got. Throws Error
 /// (bad_file) saying what to do when there is none.

@@ -5,6 +5,7 @@
 
 #include "apps/cli/arguments.h"
 #include "apps/cli/commands.h"
+#include "apps/cli/common.h"
 #include "apps/cli/option_table.h"
 #include "apps/cli/report.h"
 
@@ -175,9 +176,22 @@ std::string fish_script(const CommandEntry& root) {
   return script;
 }
 
+std::string script(Shell shell, const CommandEntry& root) {
+  switch (shell) {
+    case Shell::bash:
+      return bash_script(root);
+    case Shell::zsh:
+      return zsh_script(root);
+    case Shell::fish:
+      return fish_script(root);
+  }
+  return {};
+}
+
 }  // namespace
 
 void add_completion(CLI::App& root) {
+  auto output = std::make_shared<OutputOptions>();
   CLI::App* app = root.add_subcommand("completion", "Print a shell's completion script");
   app->footer("Example:\n  sift completion bash > ~/.local/share/bash-completion/completions/sift");
   auto shell = std::make_shared<Shell>(Shell::bash);
@@ -185,11 +199,14 @@ void add_completion(CLI::App& root) {
                     {{"bash", Shell::bash}, {"zsh", Shell::zsh}, {"fish", Shell::fish}},
                     "the shell")
       ->required();
-  app->callback([shell, &root] {
-    const CommandEntry table = option_table(root);
-    print_text(*shell == Shell::bash  ? bash_script(table)
-               : *shell == Shell::zsh ? zsh_script(table)
-                                      : fish_script(table));
+  add_unused(*app, {"--model", "--threads", "--affinity", "--attention"});
+  output->add_to(*app);
+  add_log_level(*app);
+  app->callback([shell, output, &root] {
+    JsonOutput json(*output);
+    const std::string text = script(*shell, option_table(root));
+    if (json.wanted()) json.write({{"script", text}});
+    if (!json.to_stdout()) print_text(text);
   });
 }
 

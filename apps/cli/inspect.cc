@@ -9,6 +9,7 @@
 #include "apps/cli/common.h"
 #include "apps/cli/log.h"
 #include "apps/cli/report.h"
+#include "sift/engine/engine.h"
 #include "sift/engine/memory_estimate.h"
 #include "sift/model/model.h"
 
@@ -63,19 +64,22 @@ struct TypeCount {
 struct InspectCommand {
   ModelOptions model;
   OutputOptions output;
+  std::string attention = "sift";
   bool all_tensors = false;
   bool check = false;
 
   void run() const {
+    const Policy policy = parse_policy(attention);
     JsonOutput json(output);
     const Model file(resolve_model(model.model));
+    check_policy(policy, file.config().context_length);
     if (check) file.check_finite();
-    if (json.wanted()) json.write(to_json(file));
-    if (!json.to_stdout()) print(file);
+    if (json.wanted()) json.write(to_json(file, policy));
+    if (!json.to_stdout()) print(file, policy);
   }
 
  private:
-  Json to_json(const Model& file) const {
+  Json to_json(const Model& file, const Policy& policy) const {
     Json metadata = Json::object();
     for (const GgufEntry& entry : file.metadata().metadata()) {
       metadata[std::string(entry.key)] = value_json(entry);
@@ -92,13 +96,14 @@ struct InspectCommand {
                    {"gguf_version", file.metadata().version()},
                    {"metadata", metadata},
                    {"tensors", tensors},
-                   {"memory", memory_json(file)}};
+                   {"memory", memory_json(file, policy)}};
     if (check) object["weights"] = "finite";
     return object;
   }
 
-  static Json memory_json(const Model& file) {
-    const MemoryEstimate estimate = estimate_memory(file);
+  Json memory_json(const Model& file, const Policy& policy) const {
+    const int threads = resolve_threads(model);
+    const MemoryEstimate estimate = estimate_memory(file, policy, threads);
     Json cache = Json::object();
     for (const DType type : kCacheTypes) {
       if (!can_cache(file, type)) continue;
@@ -109,10 +114,15 @@ struct InspectCommand {
     return {{"weight_bytes", estimate.weight_bytes},
             {"scratch_bytes", estimate.scratch_bytes},
             {"context", file.config().context_length},
+            {"attention",
+             {{"policy", policy.name},
+              {"threads", threads},
+              {"scratch_bytes", estimate.attention_scratch_bytes},
+              {"state_bytes", estimate.attention_state_bytes}}},
             {"cache", cache}};
   }
 
-  void print(const Model& file) const {
+  void print(const Model& file, const Policy& policy) const {
     print_text(fmt::format("{}: GGUF version {}, {}\n", file.file().path(),
                            file.metadata().version(),
                            mebibytes(static_cast<std::int64_t>(file.file().bytes().size()))));
@@ -121,8 +131,12 @@ struct InspectCommand {
       print_text(fmt::format("  {:<42} {}\n", printable(entry.key), value_text(entry)));
     }
     print_tensors(file);
-    print_memory(file);
+    print_memory(file, policy);
     if (check) print_text("\nAll weights are finite.\n");
+  }
+
+  static void print_bytes(std::string_view what, std::int64_t bytes) {
+    print_text(fmt::format("  {:<42} {:>12}\n", what, mebibytes(bytes)));
   }
 
   void print_tensors(const Model& file) const {
@@ -147,13 +161,17 @@ struct InspectCommand {
     }
   }
 
-  static void print_memory(const Model& file) {
-    const MemoryEstimate estimate = estimate_memory(file);
+  void print_memory(const Model& file, const Policy& policy) const {
+    const int threads = resolve_threads(model);
+    const MemoryEstimate estimate = estimate_memory(file, policy, threads);
     const std::int64_t context = file.config().context_length;
-    print_text(fmt::format("\nMemory on the CPU, about\n  {:<42} {:>12}\n  {:<42} {:>12}\n",
-                           "weights, packed", mebibytes(estimate.weight_bytes),
-                           "scratch, while prompts are processed",
-                           mebibytes(estimate.scratch_bytes)));
+    print_text("\nMemory on the CPU, about\n");
+    print_bytes("weights, packed", estimate.weight_bytes);
+    print_bytes("scratch, while prompts are processed", estimate.scratch_bytes);
+    print_text(
+        fmt::format("  attention {} over {} tokens, {} threads\n", policy.name, context, threads));
+    print_bytes("  scratch", estimate.attention_scratch_bytes);
+    print_bytes("  state of a request", estimate.attention_state_bytes);
     print_text(fmt::format("  {:<42} {:>12} {:>18}\n", "cache", "1,000 tokens",
                            fmt::format("{} tokens", context)));
     for (const DType type : kCacheTypes) {
@@ -176,7 +194,10 @@ void add_inspect(CLI::App& root) {
       ->multi_option_policy(CLI::MultiOptionPolicy::Throw);
   app->add_flag("--check", command->check, "read all weights and refuse any that is not finite")
       ->multi_option_policy(CLI::MultiOptionPolicy::Throw);
-  command->model.add_with_positional_model(*app);
+  command->model.add_model_to(*app, "MODEL");
+  command->model.add_threads_to(*app);
+  add_unused(*app, {"--affinity"});
+  add_attention(*app, command->attention);
   command->output.add_to(*app);
   add_log_level(*app);
   app->callback([command] { command->run(); });

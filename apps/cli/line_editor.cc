@@ -101,8 +101,8 @@ class LineEditor::Terminal {
   History* history_ = nullptr;
 };
 
-LineEditor::LineEditor(std::string history_path) {
-  if (isatty(STDIN_FILENO) == 0 || isatty(STDOUT_FILENO) == 0) return;
+LineEditor::LineEditor(std::string history_path, bool editing) {
+  if (!editing || isatty(STDIN_FILENO) == 0 || isatty(STDOUT_FILENO) == 0) return;
   terminal_ = std::make_unique<Terminal>(std::move(history_path));
 }
 

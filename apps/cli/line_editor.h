@@ -9,7 +9,9 @@ namespace sift::cli {
 /// Reads lines: on a terminal with editing and a history that is kept in a file, elsewhere plainly.
 class LineEditor {
  public:
-  explicit LineEditor(std::string history_path);
+  /// Without `editing` lines are read plainly from a terminal too, and standard output is left
+  /// alone.
+  LineEditor(std::string history_path, bool editing);
   ~LineEditor();
   LineEditor(const LineEditor&) = delete;
   LineEditor& operator=(const LineEditor&) = delete;

@@ -1,8 +1,10 @@
 #include <fmt/format.h>
 
+#include <memory>
 #include <string>
 
 #include "apps/cli/commands.h"
+#include "apps/cli/common.h"
 #include "apps/cli/option_table.h"
 #include "apps/cli/report.h"
 #include "sift/attention/policy.h"
@@ -107,9 +109,18 @@ std::string manual(const CommandEntry& root) {
 }  // namespace
 
 void add_manual(CLI::App& root) {
+  auto output = std::make_shared<OutputOptions>();
   CLI::App* app = root.add_subcommand("manual", "Print the manual page");
   app->footer("Example:\n  sift manual | man -l -");
-  app->callback([&root] { print_text(manual(option_table(root))); });
+  add_unused(*app, {"--model", "--threads", "--affinity", "--attention"});
+  output->add_to(*app);
+  add_log_level(*app);
+  app->callback([output, &root] {
+    JsonOutput json(*output);
+    const std::string text = manual(option_table(root));
+    if (json.wanted()) json.write({{"manual", text}});
+    if (!json.to_stdout()) print_text(text);
+  });
 }
 
 }  // namespace sift::cli

@@ -34,28 +34,38 @@ struct PerplexityCommand {
     const auto tokens = engine->tokenizer().encode(text, ParseSpecial::yes);
     catch_interrupts();
     const PerplexityResult result = evaluate(*engine, tokens);
+    if (result.windows == 0) log_info("interrupted inside the first window");
     if (!result.notice.empty()) log_warning("{}", result.notice);
     if (json.wanted()) json.write(to_json(*engine, result));
-    if (!json.to_stdout()) print(result);
+    if (!json.to_stdout() && result.windows > 0) print(result);
     return result.interrupted ? static_cast<int>(ErrorKind::interrupted) : 0;
   }
 
  private:
   PerplexityResult evaluate(Engine& engine, const std::vector<std::int32_t>& tokens) const {
     const std::int64_t whole = static_cast<std::int64_t>(tokens.size()) / options.context;
-    Progress progress("perplexity",
-                      std::max<std::int64_t>(options.windows == 0 ? whole : options.windows, 1));
-    return perplexity(engine, tokens, options, [&](const PerplexityResult& so_far) {
-      progress.update(so_far.windows, fmt::format("windows, perplexity {:.4f}, {:.1f} s",
-                                                  so_far.perplexity, so_far.seconds));
+    const std::int64_t windows =
+        std::max<std::int64_t>(options.windows == 0 ? whole : options.windows, 1);
+    Progress progress("perplexity", windows * options.context);
+    const auto show = [&](const PerplexityResult& so_far, std::int64_t rows) {
+      progress.update(rows, so_far.windows == 0
+                                ? "tokens"
+                                : fmt::format("tokens, perplexity {:.4f} over {} windows, {:.1f} s",
+                                              so_far.perplexity, so_far.windows, so_far.seconds));
       return !interrupted();
-    });
+    };
+    return perplexity(engine, tokens, options, show);
+  }
+
+  /// Nothing was measured before the first window ended.
+  static nlohmann::ordered_json measured(const PerplexityResult& result, double value) {
+    return result.windows == 0 ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(value);
   }
 
   nlohmann::ordered_json to_json(const Engine& engine, const PerplexityResult& result) const {
     nlohmann::ordered_json object = {
-        {"perplexity", result.perplexity},
-        {"standard_error", result.standard_error},
+        {"perplexity", measured(result, result.perplexity)},
+        {"standard_error", measured(result, result.standard_error)},
         {"scored_tokens", result.scored_tokens},
         {"windows", result.windows},
         {"context", options.context},

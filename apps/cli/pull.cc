@@ -84,8 +84,9 @@ void add_pull(CLI::App& root, int& exit_code) {
   auto command = std::make_shared<PullCommand>();
   CLI::App* app = root.add_subcommand("pull", "Get a model, or list the models that can be had");
   app->footer("Example:\n  sift pull smollm2-135m-instruct");
-  app->add_option("name", command->name, "the model; without it, all are listed")
+  app->add_option("--model,name", command->name, "the model; without it, all are listed")
       ->type_name("NAME");
+  add_unused(*app, {"--threads", "--affinity", "--attention"});
   command->output.add_to(*app);
   add_log_level(*app);
   app->callback([command, &exit_code] { exit_code = command->run(); });

@@ -14,6 +14,14 @@
 namespace sift::cli {
 namespace {
 
+/// What the common options are where there is a vocabulary but nothing to run.
+void add_common_options(CLI::App& app, ModelOptions& model, OutputOptions& output) {
+  model.add_model_to(app);
+  add_unused(app, {"--threads", "--affinity", "--attention"});
+  output.add_to(app);
+  add_log_level(app);
+}
+
 Tokenizer load_tokenizer(const std::string& model) {
   return tokenizer_from_gguf(Model(resolve_model(model)).metadata());
 }
@@ -66,9 +74,7 @@ void add_tokenize(CLI::App& root) {
   text->type_name("TEXT");
   app->add_option("--text-file", command->text_file, "file with the text, - for standard input")
       ->type_name("FILE");
-  command->model.add_to(*app);
-  command->output.add_to(*app);
-  add_log_level(*app);
+  add_common_options(*app, command->model, command->output);
   app->callback([command, text] {
     command->text_given = text->count() > 0;
     command->run();
@@ -80,9 +86,7 @@ void add_detokenize(CLI::App& root) {
   CLI::App* app = root.add_subcommand("detokenize", "Show the text of tokens");
   app->footer("Example:\n  sift detokenize 19556 905");
   app->add_option("ids", command->ids, "token ids")->required();
-  command->model.add_to(*app);
-  command->output.add_to(*app);
-  add_log_level(*app);
+  add_common_options(*app, command->model, command->output);
   app->callback([command] { command->run(); });
 }
 

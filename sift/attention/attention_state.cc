@@ -58,6 +58,20 @@ AttentionState::AttentionState(const Policy& policy, const AttentionShape& shape
   group_tallies_.resize(groups);
 }
 
+std::size_t AttentionState::bytes() const {
+  return heads_.size() * sizeof(HeadState) + value_sums_.size() * sizeof(double) +
+         head_tallies_.size() * sizeof(HeadTally) + group_tallies_.size() * sizeof(GroupTally);
+}
+
+std::size_t attention_state_bytes(const AttentionShape& shape) {
+  const std::size_t head = sizeof(HeadState) + sizeof(HeadTally);
+  const std::size_t group =
+      static_cast<std::size_t>(shape.head_dim) * sizeof(double) + sizeof(GroupTally);
+  return static_cast<std::size_t>(shape.layers) *
+         (static_cast<std::size_t>(shape.heads) * head +
+          static_cast<std::size_t>(shape.kv_heads) * group);
+}
+
 Calibrate calibration(const Policy& policy, std::int64_t prompt_tokens) {
   return prompt_tokens < kMinimumPrefillCalibration ? Calibrate::decode : policy.calibrate;
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -82,6 +83,9 @@ class AttentionState {
 
   const HeadState& head_state(int layer, int head) const { return heads_[index(layer, head)]; }
 
+  /// Bytes of the arrays that this state holds.
+  std::size_t bytes() const;
+
   /// Sums up what ran so far. `value_row_bytes`: bytes of one cached V row of one KV head.
   AttentionTotals totals(std::int64_t value_row_bytes) const;
 
@@ -104,6 +108,9 @@ class AttentionState {
   std::vector<HeadTally> head_tallies_;    ///< [layers, heads]
   std::vector<GroupTally> group_tallies_;  ///< [layers, kv_heads]
 };
+
+/// Bytes that the state of a request takes, whatever its policy.
+std::size_t attention_state_bytes(const AttentionShape& shape);
 
 /// How a request with `prompt_tokens` prompt tokens calibrates: the policy's choice, or `decode`
 /// where the prompt is too short for `prefill`.

@@ -177,6 +177,17 @@ std::string policy_name(const Policy& policy) {
   return shortest;
 }
 
+std::vector<PolicySetting> policy_settings(const Policy& policy) {
+  const PolicyEntry& entry = entry_of(policy);
+  std::vector<PolicySetting> settings;
+  for (const PolicyOption& option : policy_options()) {
+    if (takes(entry, option.help.name)) {
+      settings.push_back({option.help.name, option.get(policy)});
+    }
+  }
+  return settings;
+}
+
 std::vector<PolicyHelp> policy_help() {
   std::vector<PolicyHelp> help;
   for (const PolicyEntry& entry : policy_registry()) help.push_back(entry.help);

@@ -74,6 +74,14 @@ Policy parse_policy(std::string_view text);
 /// that start from a preset and list what differs, in the order of policy_option_help().
 std::string policy_name(const Policy& policy);
 
+/// An option that a policy takes, and the value that it has there.
+struct PolicySetting {
+  std::string_view name;
+  std::string value;
+};
+/// All options of a policy, in the order of policy_option_help().
+std::vector<PolicySetting> policy_settings(const Policy& policy);
+
 /// What help and completion show: one entry per policy and per option.
 struct PolicyHelp {
   std::string_view name;         ///< "sift", "tau"

@@ -162,6 +162,19 @@ TEST(ParsePolicy, MessagesStaySmallAndPrintable) {
   EXPECT_THAT(refusal(std::string_view("sift\0", 5)), HasSubstr("'sift\\x00'"));
 }
 
+TEST(PolicySettings, AreAllOptionsWithTheirValues) {
+  const auto settings = policy_settings(parse_policy("sift:paper,tau=0.9,compensate=mean"));
+  ASSERT_EQ(settings.size(), policy_option_help().size());
+  std::string text = "sift:";
+  for (const PolicySetting& setting : settings) {
+    if (text.back() != ':') text += ',';
+    text += std::string(setting.name) + "=" + setting.value;
+  }
+  EXPECT_THAT(text, HasSubstr("tau=0.9,warmup=128,compensate=mean,calibrate=decode"));
+  EXPECT_EQ(parse_policy(text), parse_policy("sift:paper,tau=0.9,compensate=mean"));
+  EXPECT_TRUE(policy_settings(parse_policy("full")).empty());
+}
+
 TEST(PolicyHelp, NamesWhatIsKnown) {
   EXPECT_EQ(policy_help().size(), 2U);
   for (const PolicyHelp& option : policy_option_help()) {

@@ -48,17 +48,6 @@ std::int64_t choose_context(std::int64_t asked, std::int64_t trained) {
   return asked;
 }
 
-/// A warm-up that no sequence can outlast is a mistake; one that a sequence happens not to outlast
-/// is told in the result's notice.
-void check_policy(const Policy& policy, std::int64_t context) {
-  if (policy.select == Select::above && policy.warmup >= context) {
-    throw Error(ErrorKind::invalid_argument,
-                fmt::format("option 'warmup' of attention policy '{}' is {}, expected less than "
-                            "the context of {} tokens",
-                            policy.name, policy.warmup, context));
-  }
-}
-
 /// Why a sifting policy ran all of its `rows` generated rows dense; empty when it did not.
 std::string dense_notice(const AttentionState& state, const AttentionStatistics& statistics,
                          std::int64_t rows) {
@@ -117,6 +106,17 @@ std::string_view name(FinishReason reason) {
       return "interrupted";
   }
   return "unknown";
+}
+
+// A warm-up that no sequence can outlast is a mistake; one that a sequence happens not to outlast
+// is told in the result's notice.
+void check_policy(const Policy& policy, std::int64_t context) {
+  if (policy.select == Select::above && policy.warmup >= context) {
+    throw Error(ErrorKind::invalid_argument,
+                fmt::format("option 'warmup' of attention policy '{}' is {}, expected less than "
+                            "the context of {} tokens",
+                            policy.name, policy.warmup, context));
+  }
 }
 
 Engine::Engine(const EngineOptions& options)

@@ -138,6 +138,10 @@ class Session {
   std::uint64_t requests_ = 0;        ///< generations so far: the random stream
 };
 
+/// Throws Error (invalid_argument) when no sequence of `context` tokens can outlast the policy's
+/// warm-up.
+void check_policy(const Policy& policy, std::int64_t context);
+
 /// Prompt rows that one forward pass takes.
 inline constexpr std::int64_t kPromptChunk = 1024;
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "sift/engine/engine.h"
+#include "sift/kernels/cpu/attend_decode_workspace.h"
+#include "sift/kernels/cpu/attend_rows.h"
 #include "sift/model/model.h"
 
 namespace sift {
@@ -24,23 +26,40 @@ std::int64_t floats_per_row(const ModelShape& shape) {
   return residual_and_norm + query_and_attended + key_and_value + gate_and_up + operand;
 }
 
-}  // namespace
-
-MemoryEstimate estimate_memory(const Model& model) {
-  MemoryEstimate estimate;
+std::int64_t packed_weight_bytes(const Model& model) {
+  std::int64_t bytes = 0;
   for (const GgufTensor& tensor : model.metadata().tensors()) {
     const std::int64_t rows = tensor.shape[1] * tensor.shape[2] * tensor.shape[3];
     const std::int64_t padded =
         tensor.dimensions < 2 ? rows : (rows + kTileRows - 1) / kTileRows * kTileRows;
-    estimate.weight_bytes +=
-        padded * static_cast<std::int64_t>(row_bytes(tensor.type, tensor.shape[0]));
+    bytes += padded * static_cast<std::int64_t>(row_bytes(tensor.type, tensor.shape[0]));
   }
+  return bytes;
+}
+
+std::int64_t activation_bytes(const Model& model) {
   const ModelShape& shape = model.shape();
   const std::int64_t rows = std::min<std::int64_t>(kPromptChunk, model.config().context_length);
-  estimate.scratch_bytes = rows * floats_per_row(shape) * std::int64_t{sizeof(float)} +
-                           std::int64_t{shape.vocabulary} * std::int64_t{sizeof(float)} +
-                           kPanelBytes;
-  return estimate;
+  return rows * floats_per_row(shape) * std::int64_t{sizeof(float)} +
+         std::int64_t{shape.vocabulary} * std::int64_t{sizeof(float)} + kPanelBytes;
+}
+
+std::int64_t attention_bytes(const Model& model, const Policy& policy, int threads) {
+  const AttentionShape shape = model.shape().attention();
+  const std::int64_t context = model.config().context_length;
+  const std::int64_t rows = std::min<std::int64_t>(kPromptChunk, context);
+  const RowMode mode = policy.select == Select::all ? RowMode::dense : RowMode::record;
+  return static_cast<std::int64_t>(
+      cpu::rows_workspace_bytes(shape, policy, rows, context, threads) +
+      cpu::decode_workspace_bytes(shape, context, mode, threads));
+}
+
+}  // namespace
+
+MemoryEstimate estimate_memory(const Model& model, const Policy& policy, int threads) {
+  return {packed_weight_bytes(model), activation_bytes(model),
+          attention_bytes(model, policy, threads),
+          static_cast<std::int64_t>(attention_state_bytes(model.shape().attention()))};
 }
 
 std::int64_t cache_bytes(const Model& model, DType type, std::int64_t tokens) {

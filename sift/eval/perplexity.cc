@@ -85,14 +85,21 @@ class Window {
     sequence_.attention().begin_prompt(options.prompt_tokens);
   }
 
-  void run() {
+  /// `go_on` is asked after every pass but the last; false when it ended the window.
+  template <class GoOn>
+  bool run(const GoOn& go_on) {
     const bool step_by_step = options_.path == EvaluationPath::decode;
     const std::int64_t prefilled = step_by_step ? options_.prompt_tokens : options_.context;
-    while (sequence_.length() < prefilled) {
+    while (true) {
       const std::int64_t begin = sequence_.length();
-      run_rows(std::min(prefilled, (begin / kPromptChunk + 1) * kPromptChunk) - begin, false);
+      if (begin < prefilled) {
+        run_rows(std::min(prefilled, (begin / kPromptChunk + 1) * kPromptChunk) - begin, false);
+      } else {
+        run_rows(1, true);
+      }
+      if (sequence_.length() == options_.context) return true;
+      if (!go_on(sequence_.length())) return false;
     }
-    while (sequence_.length() < options_.context) run_rows(1, true);
   }
 
   const AttentionState& attention() const { return sequence_.attention(); }
@@ -155,7 +162,7 @@ Policy evaluation_policy(Policy policy) {
 }
 
 PerplexityResult perplexity(Engine& engine, std::span<const std::int32_t> tokens,
-                            const PerplexityOptions& options, const WindowCallback& callback) {
+                            const PerplexityOptions& options, const PerplexityCallback& callback) {
   const auto start = std::chrono::steady_clock::now();
   const std::int64_t windows = check(engine, static_cast<std::int64_t>(tokens.size()), options);
   KvCache cache(engine.cache_layout(), options.context);
@@ -167,9 +174,17 @@ PerplexityResult perplexity(Engine& engine, std::span<const std::int32_t> tokens
     std::vector<std::int32_t> window_tokens(first, first + options.context);
     const Tokenizer& tokenizer = engine.tokenizer();
     if (tokenizer.adds_bos() && tokenizer.bos_id()) window_tokens[0] = *tokenizer.bos_id();
-    Window window(engine, cache, options, std::move(window_tokens), likelihood);
-    window.run();
+    LikelihoodSum with_window = likelihood;
+    Window window(engine, cache, options, std::move(window_tokens), with_window);
+    const bool whole = window.run([&](std::int64_t rows) {
+      return !callback || callback(result, index * options.context + rows);
+    });
     engine.model().check_intact();
+    if (!whole) {
+      result.interrupted = true;
+      break;
+    }
+    likelihood = with_window;
     const AttentionTotals totals = window.attention().totals(value_row_bytes);
     if (index == 0) {
       result.attention = totals;
@@ -181,7 +196,7 @@ PerplexityResult perplexity(Engine& engine, std::span<const std::int32_t> tokens
     result.seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     summarise(likelihood, result);
-    if (callback && !callback(result) && index + 1 < windows) {
+    if (callback && !callback(result, result.windows * options.context) && index + 1 < windows) {
       result.interrupted = true;
       break;
     }

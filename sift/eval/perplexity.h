@@ -47,13 +47,16 @@ struct PerplexityResult {
   bool interrupted = false;  ///< fewer windows than asked ran
 };
 
-/// Called after every window with what is known so far; return false to stop there.
-using WindowCallback = std::function<bool(const PerplexityResult&)>;
+/// Called after every pass with what the whole windows came to so far, and the rows that ran, of
+/// all windows; return false to stop there. The window at hand is then left out: figures of a part
+/// of one could not be compared with any others.
+using PerplexityCallback = std::function<bool(const PerplexityResult& so_far, std::int64_t rows)>;
 
 /// Perplexity of consecutive windows of `tokens`, each in a cache of its own, no beginning-of-text
 /// token unless the model asks for one (it then takes the place of the window's first token).
 /// Throws Error (invalid_argument) when options are out of range or the text is shorter than asked.
 PerplexityResult perplexity(Engine& engine, std::span<const std::int32_t> tokens,
-                            const PerplexityOptions& options, const WindowCallback& callback = {});
+                            const PerplexityOptions& options,
+                            const PerplexityCallback& callback = {});
 
 }  // namespace sift

@@ -143,6 +143,49 @@ TEST_F(Perplexity, RunsWithTheGateOff) {
   EXPECT_EQ(evaluation_policy(parse_policy("sift")).name, "sift:gate=off");
 }
 
+TEST_F(Perplexity, EndsInsideAWindowAndLeavesItOut) {
+  const auto cpu = engine(BackendKind::cpu);
+  PerplexityOptions options;
+  options.policy = parse_policy("sift:paper,warmup=8");
+  options.context = kContext;
+  options.prompt_tokens = 100;
+  options.path = EvaluationPath::decode;
+  options.windows = 1;
+  const PerplexityResult first_window = perplexity(*cpu, tokens_, options);
+  options.windows = 2;
+  for (const std::int64_t last : {std::int64_t{150}, kContext + 100, kContext + 150}) {
+    std::int64_t rows_run = 0;
+    const PerplexityResult result =
+        perplexity(*cpu, tokens_, options, [&](const PerplexityResult& so_far, std::int64_t rows) {
+          rows_run = rows;
+          EXPECT_EQ(so_far.windows, rows / kContext);
+          return rows < last;
+        });
+    EXPECT_EQ(rows_run, last);
+    EXPECT_TRUE(result.interrupted);
+    EXPECT_EQ(result.windows, last / kContext);
+    if (result.windows == 0) {
+      EXPECT_EQ(result.scored_tokens, 0);
+      continue;
+    }
+    EXPECT_EQ(result.perplexity, first_window.perplexity);
+    EXPECT_EQ(result.scored_tokens, first_window.scored_tokens);
+    expect_equal(result.attention.summary(), first_window.attention.summary());
+  }
+}
+
+TEST_F(Perplexity, CannotBeInterruptedAfterTheLastWindow) {
+  const auto cpu = engine(BackendKind::cpu);
+  PerplexityOptions options;
+  options.policy = parse_policy("full");
+  options.context = kContext;
+  const PerplexityResult result =
+      perplexity(*cpu, tokens_, options,
+                 [](const PerplexityResult&, std::int64_t rows) { return rows < 2 * kContext; });
+  EXPECT_FALSE(result.interrupted);
+  EXPECT_EQ(result.windows, 2);
+}
+
 TEST_F(Perplexity, RefusesWhatDoesNotFit) {
   const auto cpu = engine(BackendKind::cpu);
   PerplexityOptions options;

@@ -57,15 +57,17 @@ struct LoadQ8 {
   }
 };
 
-// Always inlined: GCC sees no effect in a function that only prefetches, and drops calls of it.
+// Into the second-level cache: requests that fill the first one wait for its few miss buffers, and
+// these then bound how fast memory is read. Always inlined: GCC sees no effect in a function that
+// only prefetches, and drops calls of it.
 [[gnu::always_inline]] inline void prefetch(const std::byte* begin, std::size_t bytes) {
   for (std::size_t offset = 0; offset < bytes; offset += kLineBytes) {
-    _mm_prefetch(reinterpret_cast<const char*>(begin + offset), _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(begin + offset), _MM_HINT_T1);
   }
 }
 
 // How many units of `bytes` to prefetch ahead: enough to cover the latency of memory and the pause
-// between two chunks, little enough to stay in the first-level cache.
+// between two chunks, and no more: what is farther away was measured to come no sooner.
 inline int prefetch_distance(std::size_t bytes, int most) {
   constexpr std::size_t kBytesAhead = 8192;
   const auto units = static_cast<int>(kBytesAhead / bytes);

@@ -140,6 +140,18 @@ TEST(AttendDecode, TheGateRunsShortRowsDenseOnlyWhenAutomatic) {
   }
 }
 
+TEST(AttendDecode, TakesTheMemoryThatIsTold) {
+  const AttentionShape shape{1, 6, 2, 64};
+  for (const RowMode mode : {RowMode::dense, RowMode::record, RowMode::sift}) {
+    for (const int threads : {1, 3}) {
+      DecodeWorkspace workspace;
+      workspace.ensure(shape, 1500, mode, threads);
+      EXPECT_EQ(workspace.bytes(), decode_workspace_bytes(shape, 1500, mode, threads));
+      EXPECT_GE(workspace.bytes(), 3 * 6 * 64 * sizeof(float));  // one sum for each chunk
+    }
+  }
+}
+
 TEST(AttendDecode, PromptRowsCountAsNeither) {
   Fixture fixture({}, 100);
   AttentionState state(Policy{}, fixture.attention_shape());

@@ -78,6 +78,8 @@ struct DecodeWorkspace {
 
   /// Makes room for a row. Throws std::bad_alloc.
   void ensure(const AttentionShape& shape, std::int64_t visible, RowMode mode, int threads);
+  /// Bytes of the buffers whose size grows with the keys, as they are now.
+  std::size_t bytes() const;
 
   const DecodeKernels& kernels;
   AlignedBuffer<float> query;           ///< [heads, head_dim], scaled to base 2
@@ -94,5 +96,9 @@ struct DecodeWorkspace {
   std::vector<GroupProgress> progress;  ///< [kv_heads]
   std::vector<DecodeThread> threads;
 };
+
+/// Bytes that DecodeWorkspace::bytes() comes to for rows that see up to `visible` keys.
+std::size_t decode_workspace_bytes(const AttentionShape& shape, std::int64_t visible, RowMode mode,
+                                   int threads);
 
 }  // namespace sift::cpu

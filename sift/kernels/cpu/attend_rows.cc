@@ -16,6 +16,26 @@ namespace {
 
 constexpr std::size_t kKeyPanelBytes = 32U << 20;
 
+/// Floats of one page of the keys of all KV heads.
+std::size_t panel_page_floats(const AttentionShape& shape) {
+  return static_cast<std::size_t>(shape.kv_heads * shape.head_dim) * kPageRows;
+}
+
+/// Pages of keys that are expanded once for all blocks.
+std::int64_t panel_pages(const AttentionShape& shape, std::int64_t keys) {
+  const std::size_t page_bytes = panel_page_floats(shape) * sizeof(float);
+  return std::min((keys + kPageRows - 1) / kPageRows,
+                  static_cast<std::int64_t>(kKeyPanelBytes / page_bytes));
+}
+
+bool needs_means(const Policy& policy) {
+  return policy.select == Select::above && policy.compensate == Compensate::mean;
+}
+
+std::size_t means_floats(const AttentionShape& shape) {
+  return static_cast<std::size_t>(shape.kv_heads * shape.head_dim) * kSpanRows;
+}
+
 /// One call of attend_rows: goes through the segment span by span and reports in row order.
 class RowsAttention {
  public:
@@ -46,9 +66,7 @@ RowsAttention::RowsAttention(const RowsCall& call)
       threads_(omp_get_max_threads()),
       keys_(call.visible(call.segment.row_count - 1)) {
   call_.workspace.scratch.resize(static_cast<std::size_t>(threads_));
-  const std::size_t page_bytes = call_.tile_size() * call_.kv_heads() * sizeof(float);
-  call_.panel_pages = std::min((keys_ + kPageRows - 1) / kPageRows,
-                               static_cast<std::int64_t>(kKeyPanelBytes / page_bytes));
+  call_.panel_pages = panel_pages(call.state.shape(), keys_);
   const std::int64_t rows = std::min(call.segment.row_count, kSpanRows);
   call_.workspace.head_results.resize(static_cast<std::size_t>(rows * call_.heads()));
   call_.workspace.group_results.resize(static_cast<std::size_t>(rows * call_.kv_heads()));
@@ -56,12 +74,10 @@ RowsAttention::RowsAttention(const RowsCall& call)
 
 void RowsAttention::run() {
   expand_keys();
-  const Policy& policy = call_.state.policy();
-  if (policy.select == Select::above && policy.compensate == Compensate::mean) {
+  if (needs_means(call_.state.policy())) {
     value_sums_.assign(static_cast<std::size_t>(call_.kv_heads() * call_.dim()), 0.0);
     summed_slots_.assign(static_cast<std::size_t>(call_.kv_heads()), 0);
-    call_.workspace.means.ensure(
-        static_cast<std::size_t>(call_.kv_heads() * kSpanRows * call_.dim()));
+    call_.workspace.means.ensure(means_floats(call_.state.shape()));
   }
   for (std::int64_t begin = 0; begin < call_.segment.row_count; begin = call_.span.end) {
     call_.span = next_span(begin);
@@ -72,7 +88,8 @@ void RowsAttention::run() {
 // Transposed once, the keys serve all row blocks and query heads.
 void RowsAttention::expand_keys() {
   const std::int64_t tiles = call_.panel_pages * call_.kv_heads();
-  call_.workspace.keys.ensure(static_cast<std::size_t>(tiles) * call_.tile_size());
+  call_.workspace.keys.ensure(static_cast<std::size_t>(call_.panel_pages) *
+                              panel_page_floats(call_.state.shape()));
   ensure_scratch(call_, 1, keys_);
 #pragma omp parallel for schedule(static) num_threads(threads_)
   for (std::int64_t index = 0; index < tiles; ++index) {
@@ -137,7 +154,7 @@ void RowsAttention::compute_means(int kv_head) {
 void RowsAttention::run_blocks() {
   const std::int64_t rows = call_.span.end - call_.span.begin;
   const std::int64_t keys = call_.visible(call_.span.end - 1);
-  const std::int64_t height = std::min(block_height(call_, keys), rows);
+  const std::int64_t height = std::min(block_height(call_.state.shape(), keys), rows);
   const std::int64_t blocks = (rows + height - 1) / height;
   ensure_scratch(call_, height, keys);
   // Rows that depend on each other go in order, one thread to a KV head. Otherwise the last blocks
@@ -205,6 +222,20 @@ std::size_t RowsWorkspace::bytes() const {
   }
   return floats * sizeof(float) + head_results.capacity() * sizeof(HeadResult) +
          group_results.capacity() * sizeof(GroupResult);
+}
+
+std::size_t rows_workspace_bytes(const AttentionShape& shape, const Policy& policy,
+                                 std::int64_t rows, std::int64_t keys, int threads) {
+  const std::int64_t height = std::min(block_height(shape, keys), rows);
+  std::size_t floats =
+      static_cast<std::size_t>(panel_pages(shape, keys)) * panel_page_floats(shape);
+  if (needs_means(policy)) floats += means_floats(shape);
+  floats += static_cast<std::size_t>(threads) * scratch_sizes(shape, height, keys).total();
+  const auto results = static_cast<std::size_t>(std::min(rows, kSpanRows));
+  const std::size_t result_bytes =
+      static_cast<std::size_t>(shape.heads) * sizeof(RowsWorkspace::HeadResult) +
+      static_cast<std::size_t>(shape.kv_heads) * sizeof(RowsWorkspace::GroupResult);
+  return floats * sizeof(float) + results * result_bytes;
 }
 
 void attend_rows(AttentionState& state, int layer, const CacheView& cache, const Segment& segment,

@@ -15,6 +15,7 @@ namespace sift::cpu {
 /// of scores of the query heads that share a KV head where that is more; and tables of
 /// a few MiB.
 struct RowsWorkspace {
+  /// Bytes of the buffers as they are now.
   std::size_t bytes() const;
 
   /// Buffers of one thread, which works on a block of rows and the query heads of one KV head:
@@ -50,6 +51,11 @@ struct RowsWorkspace {
   std::vector<HeadResult> head_results;    ///< [rows, heads]
   std::vector<GroupResult> group_results;  ///< [rows, kv_heads]
 };
+
+/// Bytes that a workspace comes to when `rows` rows, the last of which sees `keys` keys, run on
+/// `threads` threads.
+std::size_t rows_workspace_bytes(const AttentionShape& shape, const Policy& policy,
+                                 std::int64_t rows, std::int64_t keys, int threads);
 
 /// Attention of all rows of a segment over what each sees: row i over slots 0 … visible − 1 of
 /// segment.identity(i), by the state's policy; the gate never applies. The keys and values of all

@@ -277,6 +277,22 @@ TEST(AttendRows, ChunksAndThreadsChangeNothing) {
   }
 }
 
+TEST(AttendRows, TakesTheMemoryThatIsTold) {
+  for (const Shape& shape : {Shape{6, 2, 64, DType::f16}, Shape{71, 1, 48, DType::f32}}) {
+    for (const char* policy : {"full", "sift", "sift:paper"}) {
+      for (const int threads : {1, 3}) {
+        SCOPED_TRACE(policy);
+        Fixture fixture(shape, policy, random_rows(shape, 700, 3), 700);
+        RowsWorkspace workspace;
+        omp_set_num_threads(threads);
+        fixture.attend(700, workspace);
+        EXPECT_EQ(workspace.bytes(), rows_workspace_bytes(fixture.state().shape(),
+                                                          parse_policy(policy), 700, 700, threads));
+      }
+    }
+  }
+}
+
 std::string failure_of(const Rows& data, const std::string& policy, int threads) {
   Fixture fixture({6, 2, 32}, policy, data, 0);
   try {

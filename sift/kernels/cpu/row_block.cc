@@ -28,28 +28,44 @@ std::size_t score_stride(std::int64_t keys) {
   return static_cast<std::size_t>(round_up(keys, kPageRows)) + kStridePad;
 }
 
+std::int64_t pad_columns(int dim) { return round_up(dim, kColumnMultiple); }
+
 }  // namespace
 
-std::int64_t RowsCall::padded_dim() const { return round_up(dim(), kColumnMultiple); }
+std::int64_t RowsCall::padded_dim() const { return pad_columns(dim()); }
 
-std::int64_t block_height(const RowsCall& call, std::int64_t keys) {
+std::int64_t block_height(const AttentionShape& shape, std::int64_t keys) {
+  const std::int64_t group = shape.group_size();
   const std::size_t row_bytes =
-      static_cast<std::size_t>(call.group()) * static_cast<std::size_t>(keys) * sizeof(float);
+      static_cast<std::size_t>(group) * static_cast<std::size_t>(keys) * sizeof(float);
   const auto fitting = static_cast<std::int64_t>(kScoreBytes / row_bytes);
-  return std::clamp<std::int64_t>(fitting, 1, std::max<std::int64_t>(kBlockRows / call.group(), 1));
+  return std::clamp<std::int64_t>(fitting, 1, std::max<std::int64_t>(kBlockRows / group, 1));
+}
+
+ScratchSizes scratch_sizes(const AttentionShape& shape, std::int64_t height, std::int64_t keys) {
+  const auto rows = static_cast<std::size_t>(round_up(height * shape.group_size(), kRowsTogether));
+  const auto dim = static_cast<std::size_t>(shape.head_dim);
+  const auto padded_dim = static_cast<std::size_t>(pad_columns(shape.head_dim));
+  ScratchSizes sizes;
+  sizes.queries = rows * dim;
+  sizes.scores = rows * score_stride(keys);
+  sizes.tile = padded_dim * kPageRows;
+  sizes.rows = dim * kPageRows;
+  sizes.sums = rows * padded_dim;
+  sizes.copy = static_cast<std::size_t>(keys);
+  return sizes;
 }
 
 void ensure_scratch(const RowsCall& call, std::int64_t height, std::int64_t keys) {
   const auto group = static_cast<std::size_t>(call.group());
-  const auto rows = static_cast<std::size_t>(round_up(height * call.group(), kRowsTogether));
-  const auto padded_dim = static_cast<std::size_t>(call.padded_dim());
+  const ScratchSizes sizes = scratch_sizes(call.state.shape(), height, keys);
   for (RowsWorkspace::Scratch& scratch : call.workspace.scratch) {
-    scratch.queries.ensure(rows * static_cast<std::size_t>(call.dim()));
-    scratch.scores.ensure(rows * score_stride(keys));
-    scratch.tile.ensure(padded_dim * kPageRows);
-    scratch.rows.ensure(call.tile_size());
-    scratch.sums.ensure(rows * padded_dim);
-    scratch.copy.ensure(static_cast<std::size_t>(keys));
+    scratch.queries.ensure(sizes.queries);
+    scratch.scores.ensure(sizes.scores);
+    scratch.tile.ensure(sizes.tile);
+    scratch.rows.ensure(sizes.rows);
+    scratch.sums.ensure(sizes.sums);
+    scratch.copy.ensure(sizes.copy);
     scratch.scans.resize(group);
     scratch.selections.resize(group);
   }

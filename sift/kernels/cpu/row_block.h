@@ -70,7 +70,21 @@ struct RowFailure {
 
 /// Rows per block when the last row sees `keys` keys: such that the scores of a group's heads stay
 /// in the L2 cache and expanded tiles serve many rows.
-std::int64_t block_height(const RowsCall& call, std::int64_t keys);
+std::int64_t block_height(const AttentionShape& shape, std::int64_t keys);
+
+/// Floats of the buffers of a thread's scratch.
+struct ScratchSizes {
+  std::size_t queries = 0;
+  std::size_t scores = 0;
+  std::size_t tile = 0;
+  std::size_t rows = 0;
+  std::size_t sums = 0;
+  std::size_t copy = 0;
+
+  std::size_t total() const { return queries + scores + tile + rows + sums + copy; }
+};
+/// What blocks of up to `height` rows and `keys` keys need.
+ScratchSizes scratch_sizes(const AttentionShape& shape, std::int64_t height, std::int64_t keys);
 
 /// Makes every thread's scratch large enough for blocks of up to `height` rows and `keys` keys.
 void ensure_scratch(const RowsCall& call, std::int64_t height, std::int64_t keys);
