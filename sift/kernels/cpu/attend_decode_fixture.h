@@ -33,7 +33,7 @@ struct Shape {
 
 inline CacheLayout layout_of(const Shape& shape) {
   CacheLayout layout{1, shape.kv_heads, shape.dim, shape.type};
-  if (shape.shadows) layout.sidecars[Sidecar::key_shadow] = static_cast<std::size_t>(shape.dim + 4);
+  if (shape.shadows) layout.sidecars[Sidecar::key_shadow] = static_cast<std::size_t>(shape.dim) + 4;
   return layout;
 }
 

@@ -76,8 +76,8 @@ CandidateTask RowBlock::candidate_task(std::int64_t row, int group_head) const {
 }
 
 std::int64_t RowBlock::count_candidates(std::int64_t row) const {
-  std::vector<const float*> rows;
-  for (int g = 0; g < group_; ++g) rows.push_back(estimates(row, g));
+  std::vector<const float*> rows(static_cast<std::size_t>(group_));
+  for (int g = 0; g < group_; ++g) rows[static_cast<std::size_t>(g)] = estimates(row, g);
   return count_any(rows.data(), group_, static_cast<std::int32_t>(call_.visible(row)));
 }
 
