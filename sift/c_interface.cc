@@ -204,7 +204,10 @@ sift_statistics statistics_of(const sift::GenerationResult& result) {
           s.dense_steps,
           s.degenerate_fits,
           s.ill_determined,
-          s.empty_steps};
+          s.empty_steps,
+          s.candidate_density.value_or(none),
+          s.k_bytes_read,
+          s.k_bytes_dense};
 }
 
 /// Writes what fits of `values`, and their number.

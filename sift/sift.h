@@ -123,6 +123,9 @@ typedef struct sift_statistics {
   int64_t degenerate_fits;
   int64_t ill_determined;
   int64_t empty_steps;
+  double candidate_density; /* NaN too where scores are not estimated */
+  int64_t k_bytes_read;
+  int64_t k_bytes_dense;
 } sift_statistics;
 
 /* Called with every token and the whole characters that became certain with it (`bytes` may be 0;

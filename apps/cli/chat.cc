@@ -115,10 +115,10 @@ class Chat {
     tell("context: {} of {} tokens", conversation_.tokens(), engine_.context());
     tell(
         "{} since the cache was started: realised sparsity {}, union density {}, kept mass {}, "
-        "V bytes read {} of {}, {} sparse and {} dense steps",
+        "K bytes read {} of {}, V bytes read {} of {}, {} sparse and {} dense steps",
         conversation_.policy().name, percent(s.realised_sparsity), percent(s.union_density),
-        percent(s.kept_mass), mebibytes(s.v_bytes_read), mebibytes(s.v_bytes_dense), s.sparse_steps,
-        s.dense_steps);
+        percent(s.kept_mass), mebibytes(s.k_bytes_read), mebibytes(s.k_bytes_dense),
+        mebibytes(s.v_bytes_read), mebibytes(s.v_bytes_dense), s.sparse_steps, s.dense_steps);
   }
 
   void clear() {

@@ -44,6 +44,10 @@ struct GenerateCommand {
         "steps (token x layer)",
         policy.name, percent(s.realised_sparsity), percent(s.union_density), percent(s.kept_mass),
         s.sparse_steps, s.dense_steps);
+    if (s.candidate_density) {
+      log_info("estimates: candidates {}, K bytes read {} of {}", percent(*s.candidate_density),
+               mebibytes(s.k_bytes_read), mebibytes(s.k_bytes_dense));
+    }
   }
 };
 

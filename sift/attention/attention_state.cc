@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "sift/attention/sidecars.h"
 #include "sift/core/error.h"
 
 namespace sift {
@@ -50,6 +51,7 @@ bool is_prefill_record(std::int64_t visible, std::int64_t warmup) {
 AttentionState::AttentionState(const Policy& policy, const AttentionShape& shape)
     : policy_(policy), shape_(shape), options_(method_options(policy, calibrate_)) {
   check_shape(shape);
+  sidecar_bytes(policy, shape.head_dim);  // refuses what they cannot be made of
   const auto heads = static_cast<std::size_t>(shape.layers) * shape.heads;
   const auto groups = static_cast<std::size_t>(shape.layers) * shape.kv_heads;
   heads_.resize(heads);
@@ -115,14 +117,19 @@ void AttentionState::observe_head(int layer, int head, const RowIdentity& row,
 }
 
 void AttentionState::observe_group(int layer, int kv_head, const RowIdentity& row,
-                                   std::int64_t union_rows, std::int64_t union_eligible) {
-  count_sifted(options_, row, union_rows, group_tallies_[group_index(layer, kv_head)]);
+                                   const GroupFacts& facts) {
+  count_sifted(options_, row, facts, group_tallies_[group_index(layer, kv_head)]);
   if (options_.adapt_target == AdaptTarget::head) return;
-  const double step = adapt_step(options_, row, union_eligible);
+  const double step = adapt_step(options_, row, facts.union_eligible);
   const int first_head = kv_head * shape_.group_size();
   for (int head = first_head; head < first_head + shape_.group_size(); ++head) {
     correct(heads_[index(layer, head)], step);
   }
+}
+
+void AttentionState::observe_error(int layer, int head, const RowIdentity& row,
+                                   const EstimateError& error) {
+  if (is_after_warmup(options_, row)) head_tallies_[index(layer, head)].error += error;
 }
 
 void AttentionState::observe_dense(int layer, const RowIdentity& row) {
@@ -135,10 +142,12 @@ void AttentionState::observe_dense(int layer, const RowIdentity& row) {
   }
 }
 
-AttentionTotals AttentionState::totals(std::int64_t value_row_bytes) const {
+AttentionTotals AttentionState::totals(std::int64_t row_bytes) const {
   AttentionTotals totals;
   totals.kv_heads = shape_.kv_heads;
-  totals.value_row_bytes = value_row_bytes;
+  totals.row_bytes = row_bytes;
+  totals.shadow_row_bytes =
+      static_cast<std::int64_t>(sidecar_bytes(policy_, shape_.head_dim)[Sidecar::key_shadow]);
   totals.dense_policy = policy_.select == Select::all;
   for (const HeadTally& tally : head_tallies_) totals.heads += tally;
   for (const GroupTally& tally : group_tallies_) totals.groups += tally;

@@ -29,7 +29,7 @@ struct AttentionShape {
 class AttentionState {
  public:
   /// Throws Error (invalid_argument) for a size that is not positive, or heads that do not divide
-  /// evenly into groups.
+  /// evenly into groups, or a head dimension that the policy's sidecars cannot have.
   AttentionState(const Policy& policy, const AttentionShape& shape);
 
   const Policy& policy() const { return policy_; }
@@ -57,12 +57,14 @@ class AttentionState {
 
   /// Takes what a sifted row did with one query head.
   void observe_head(int layer, int head, const RowIdentity& row, const HeadFacts& facts);
-  /// Takes what a sifted row did with one KV head: rows of V read (the union), and how many of
-  /// them were eligible. Call after observe_head of all heads of the group.
-  void observe_group(int layer, int kv_head, const RowIdentity& row, std::int64_t union_rows,
-                     std::int64_t union_eligible);
+  /// Takes what a sifted row did with one KV head. Call after observe_head of all heads of the
+  /// group.
+  void observe_group(int layer, int kv_head, const RowIdentity& row, const GroupFacts& facts);
+  /// Takes how far one query head of a sifted row came from exact sifting, where its exact scores
+  /// were at hand.
+  void observe_error(int layer, int head, const RowIdentity& row, const EstimateError& error);
   /// Takes a generated row that ran dense (dense or record mode, or by the gate), for a whole
-  /// layer: nothing pruned, all mass kept, all V rows read.
+  /// layer: nothing pruned, all mass kept, all K and V rows read.
   void observe_dense(int layer, const RowIdentity& row);
 
   /// Keys of a row with `visible` keys that are kept or dropped by their score.
@@ -86,8 +88,8 @@ class AttentionState {
   /// Bytes of the arrays that this state holds.
   std::size_t bytes() const;
 
-  /// Sums up what ran so far. `value_row_bytes`: bytes of one cached V row of one KV head.
-  AttentionTotals totals(std::int64_t value_row_bytes) const;
+  /// Sums up what ran so far. `row_bytes`: bytes of one cached K or V row of one KV head.
+  AttentionTotals totals(std::int64_t row_bytes) const;
 
  private:
   std::size_t index(int layer, int head) const {

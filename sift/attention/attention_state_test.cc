@@ -74,6 +74,8 @@ TEST(AttentionState, RefusesImpossibleShapes) {
                                       AttentionShape{1, 4, 0, 8}, AttentionShape{1, 4, 2, -1}}) {
     EXPECT_THROW(AttentionState(Policy{}, shape), Error);
   }
+  const Policy quantised = parse_policy("sift:estimate=quantised,block=64");
+  EXPECT_THROW(AttentionState(quantised, {1, 4, 2, 96}), Error);
 }
 
 TEST(AttentionState, FullIsDense) {
@@ -168,7 +170,7 @@ TEST(AttentionState, AdaptFollowsItsFormula) {
   EXPECT_NEAR(state.head_state(0, 1).correction, expected, 1e-15);
   EXPECT_NEAR(state.ln_threshold(0, 1, {50, 132}), expected, 1e-15);
   // A union tells nothing when heads are the target.
-  state.observe_group(0, 0, {103, 129}, 103, 100);
+  state.observe_group(0, 0, {103, 129}, {103, 100});
   EXPECT_NEAR(state.head_state(0, 1).correction, expected, 1e-15);
 }
 
@@ -186,7 +188,7 @@ TEST(AttentionState, GroupTargetMovesTheGroup) {
   AttentionState state = state_of("sift:paper,tau=0.75,adapt=0.1,adapt_target=group", 0);
   state.observe_head(0, 2, {100, 129}, {.kept = 100, .kept_eligible = 100, .kept_mass = 1});
   EXPECT_EQ(state.head_state(0, 2).correction, 0);
-  state.observe_group(0, 1, {100, 129}, 40, 40);
+  state.observe_group(0, 1, {100, 129}, {40, 40});
   const double expected = 0.1 * std::log((40.5 / 101) / 0.25);
   EXPECT_EQ(state.head_state(0, 1).correction, 0);
   EXPECT_NEAR(state.head_state(0, 2).correction, expected, 1e-15);
@@ -206,8 +208,8 @@ AttentionState ran_five_rows() {
         const std::int64_t kept = none ? 0 : row.visible == 13 ? 2 : 7;
         state.observe_head(layer, head, row, {kept, kept, none ? 0.0 : 0.5, none});
       }
-      state.observe_group(layer, 0, row, 8, 8);
-      state.observe_group(layer, 1, row, 4, 4);
+      state.observe_group(layer, 0, row, {8, 8});
+      state.observe_group(layer, 1, row, {4, 4});
     }
     state.observe_dense(layer, {15, 5});
   }
@@ -227,6 +229,33 @@ TEST(AttentionStatistics, EqualsHandComputation) {
   EXPECT_EQ(s.sparse_steps, 2 * 2);
   EXPECT_EQ(s.dense_steps, 3 * 2);
   EXPECT_EQ(s.empty_steps, 2);
+}
+
+TEST(AttentionStatistics, CountKeysAndErrorsOfEstimates) {
+  AttentionState state = state_of("sift:paper,warmup=2,estimate=quantised", 10, {1, 2, 1, 32});
+  state.observe_dense(0, {11, 1});
+  state.observe_dense(0, {12, 2});
+  EXPECT_FALSE(state.totals(64).summary().missed_keys);
+  state.observe_error(0, 0, {12, 2}, {.exact_kept = 9, .missed = 9, .output_error = 9});
+  state.observe_error(0, 0, {13, 3}, {.exact_kept = 6, .missed = 3});
+  state.observe_error(0, 1, {13, 3}, {.exact_kept = 2, .missed = 1, .output_error = 0.5});
+  state.observe_group(0, 0, {13, 3}, {.union_rows = 5, .union_eligible = 5, .candidate_rows = 8});
+  state.observe_group(0, 0, {14, 4}, {.union_rows = 2, .union_eligible = 2, .candidate_rows = 3});
+  const AttentionStatistics s = state.totals(64).summary();
+  EXPECT_NEAR(*s.candidate_density, (8.0 / 13 + 3.0 / 14) / 2, 1e-12);
+  EXPECT_EQ(s.missed_keys, 0.5);
+  EXPECT_EQ(s.output_error, 0.25);
+  // A shadow of 32 values takes 20 bytes.
+  EXPECT_EQ(s.k_bytes_read, 64 * (11 + 12 + 8 + 3) + 20 * (13 + 14));
+  EXPECT_EQ(s.k_bytes_dense, 64 * (11 + 12 + 13 + 14));
+  EXPECT_EQ(s.v_bytes_read, 64 * (11 + 12 + 5 + 2));
+}
+
+TEST(AttentionStatistics, ExactScoresReadEveryKey) {
+  const AttentionStatistics s = ran_five_rows().totals(16).summary();
+  EXPECT_EQ(s.k_bytes_read, s.k_bytes_dense);
+  EXPECT_EQ(s.k_bytes_dense, s.v_bytes_dense);
+  EXPECT_FALSE(s.candidate_density || s.missed_keys || s.output_error);
 }
 
 TEST(AttentionStatistics, AddUpOverRequests) {
@@ -297,7 +326,7 @@ class OneHead {
       for (const double score : scores) facts.kept += score > threshold ? 1 : 0;
       facts.kept_eligible = facts.kept;
       state_.observe_head(0, 0, row, facts);
-      state_.observe_group(0, 0, row, facts.kept, facts.kept);
+      state_.observe_group(0, 0, row, {facts.kept, facts.kept});
       return;
     }
     if (row.generated > 0) state_.observe_dense(0, row);

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "sift/attention/policy.h"
+#include "sift/attention/sidecars.h"
 #include "sift/attention/statistics.h"
 #include "sift/core/host_device.h"
 #include "sift/sifting/power_law.h"
@@ -43,6 +44,13 @@ struct HeadFacts {
   bool empty = false;              ///< no key was kept before the rule of EmptyRow applied
 };
 
+/// What a kernel reports of one KV head of a sifted row.
+struct GroupFacts {
+  std::int64_t union_rows = 0;      ///< rows of V read: kept by any head of the group
+  std::int64_t union_eligible = 0;  ///< of them, those not forced
+  std::int64_t candidate_rows = 0;  ///< rows of K read after an estimate: candidates of any head
+};
+
 /// The numbers of a policy that the rules need, for one request.
 struct MethodOptions {
   double tau = 0.875;
@@ -53,6 +61,7 @@ struct MethodOptions {
   std::int64_t sink = 0;
   std::int64_t recent = 0;
   std::int64_t dense_rows = 0;
+  bool estimates = false;  ///< rows that sift read shadows of all keys and keys of candidates
 };
 
 inline MethodOptions method_options(const Policy& policy, Calibrate calibrate) {
@@ -63,7 +72,8 @@ inline MethodOptions method_options(const Policy& policy, Calibrate calibrate) {
           calibrate == Calibrate::decode ? policy.warmup : 0,
           policy.sink,
           policy.recent,
-          policy.dense_rows};
+          policy.dense_rows,
+          keeps_key_shadow(policy)};
 }
 
 /// Bound of the correction c that `adapt` adds to ln η.
@@ -128,18 +138,30 @@ SIFT_HOST_DEVICE inline void count_sifted(const MethodOptions& options, const Ro
   tally.kept_mass_after_warmup += facts.kept_mass;
 }
 
-/// Counts what a sifted row did with one KV head: the rows of V that it read.
+/// Counts what a sifted row did with one KV head: the rows of K and V that it read.
 SIFT_HOST_DEVICE inline void count_sifted(const MethodOptions& options, const RowIdentity& row,
-                                          std::int64_t union_rows, GroupTally& tally) {
+                                          const GroupFacts& facts, GroupTally& tally) {
+  const auto visible = static_cast<double>(row.visible);
   tally.sparse_rows += 1;
-  tally.value_rows_read += union_rows;
+  tally.value_rows_read += facts.union_rows;
   tally.value_rows_dense += row.visible;
+  tally.key_rows_read += options.estimates ? facts.candidate_rows : row.visible;
+  tally.shadow_rows_read += options.estimates ? row.visible : 0;
   if (!is_after_warmup(options, row)) return;
   tally.rows_after_warmup += 1;
-  tally.union_after_warmup += static_cast<double>(union_rows) / static_cast<double>(row.visible);
+  tally.union_after_warmup += static_cast<double>(facts.union_rows) / visible;
+  tally.candidates_after_warmup += static_cast<double>(facts.candidate_rows) / visible;
+}
+/// The same where scores are exact, so that all rows of K were read.
+SIFT_HOST_DEVICE inline void count_sifted(const MethodOptions& options, const RowIdentity& row,
+                                          std::int64_t union_rows, GroupTally& tally) {
+  GroupFacts facts;
+  facts.union_rows = union_rows;
+  count_sifted(options, row, facts, tally);
 }
 
-/// Counts a generated row that ran dense: nothing pruned, all mass kept, all V rows read.
+/// Counts a generated row that ran dense: nothing pruned, all mass kept, all K and V rows
+/// read.
 SIFT_HOST_DEVICE inline void count_dense(const MethodOptions& options, const RowIdentity& row,
                                          HeadTally& tally) {
   const int after = is_after_warmup(options, row) ? 1 : 0;
@@ -153,6 +175,8 @@ SIFT_HOST_DEVICE inline void count_dense(const MethodOptions& options, const Row
   tally.dense_rows += 1;
   tally.rows_after_warmup += after;
   tally.union_after_warmup += after;
+  tally.candidates_after_warmup += after;
+  tally.key_rows_read += row.visible;
   tally.value_rows_read += row.visible;
   tally.value_rows_dense += row.visible;
 }

@@ -5,13 +5,19 @@
 #include <string_view>
 #include <vector>
 
+#include "sift/core/key_shadow.h"
 #include "sift/sifting/power_law.h"
 
 namespace sift {
 
 // A policy is a composition of choices (docs/architecture.md): from which scores keys are judged
 // (estimate), which keys survive (select), what stays cached (retain) and what stands in for the
-// keys left out (compensate). Today every estimate is exact and everything is retained.
+// keys left out (compensate). Today everything is retained.
+
+enum class Estimate : std::uint8_t {
+  exact,      ///< scores of all keys
+  quantised,  ///< scores of all keys' shadows, then exact ones of the candidates
+};
 
 enum class Select : std::uint8_t {
   all,    ///< dense attention
@@ -61,6 +67,10 @@ struct Policy {
   std::int64_t dense_rows = 0;  ///< rows whose visible count is at most this run dense
   Gate gate = Gate::off;
   EmptyRow empty = EmptyRow::zero;
+  Estimate estimate = Estimate::exact;
+  ShadowCode bits = ShadowCode::bits4;  ///< of the shadow's codes
+  std::int64_t block = 32;              ///< values of a shadow that share a scale: 16, 32 or 64
+  double margin = 0.5;  ///< how far below the threshold a candidate's estimate may lie, ≥ 0
 
   bool operator==(const Policy&) const = default;
 };

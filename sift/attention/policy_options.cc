@@ -32,6 +32,7 @@ std::string format_number(Number number) {
 }
 
 bool is_level(double value) { return value > 0 && value < 1; }
+bool is_margin(double value) { return value >= 0 && value <= 20; }
 bool is_rate(double value) { return value >= 0 && value <= 1; }
 
 template <double Policy::*member, bool (*valid)(double)>
@@ -67,6 +68,15 @@ constexpr std::array<std::string_view, 2> kFitNames = {"ols", "ridge"};
 constexpr std::array<std::string_view, 2> kAdaptTargetNames = {"head", "group"};
 constexpr std::array<std::string_view, 2> kGateNames = {"off", "auto"};
 constexpr std::array<std::string_view, 2> kEmptyRowNames = {"zero", "highest"};
+constexpr std::array<std::string_view, 2> kEstimateNames = {"exact", "quantised"};
+constexpr std::array<std::string_view, 4> kShadowCodeNames = {"4", "fp8", "3", "2"};
+
+bool set_block(Policy& policy, std::string_view text) {
+  const auto value = parse_number<std::int64_t>(text);
+  if (value != 16 && value != 32 && value != 64) return false;
+  policy.block = *value;
+  return true;
+}
 
 template <auto member, const auto& names>
 bool set_choice(Policy& policy, std::string_view text) {
@@ -134,6 +144,19 @@ constexpr std::array kOptions = {
     choice_option<&Policy::empty, kEmptyRowNames>(
         {"empty", "zero|highest",
          "What a step outputs when no key passes: zero, or the best key."}),
+    choice_option<&Policy::estimate, kEstimateNames>(
+        {"estimate", "exact|quantised",
+         "What keys are judged by first: their scores, or those of a shadow of them in few bits."}),
+    choice_option<&Policy::bits, kShadowCodeNames>(
+        {"bits", "4|fp8|3|2",
+         "Bits of the shadow's codes; 3 and 2 are for evaluation and the reference backend."}),
+    PolicyOption{{"block", "16|32|64", "Values of a shadow that share a scale; not for fp8."},
+                 set_block,
+                 get_integer<&Policy::block>},
+    real_option<&Policy::margin, is_margin>(
+        {"margin", "0 to 20",
+         "How far below the threshold an estimate may lie (natural logarithm) for the key's score "
+         "to be looked at."}),
 };
 
 }  // namespace

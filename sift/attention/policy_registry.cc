@@ -42,9 +42,10 @@ Policy paper_sift() {
   return policy;
 }
 
-constexpr std::array<std::string_view, 12> kSiftOptions = {
+constexpr std::array<std::string_view, 16> kSiftOptions = {
     "tau",          "warmup", "compensate", "calibrate",  "fit",  "adapt",
     "adapt_target", "sink",   "recent",     "dense_rows", "gate", "empty",
+    "estimate",     "bits",   "block",      "margin",
 };
 
 }  // namespace

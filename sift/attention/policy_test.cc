@@ -56,7 +56,8 @@ TEST(ParsePolicy, PlainSiftKeepsTheHighestKeyAndMayRunDense) {
 
 TEST(ParsePolicy, EveryOption) {
   const Policy policy = parse_policy(
-      "sift:empty=zero,gate=off,dense_rows=7,recent=2147483648,sink=4,adapt_target=group,"
+      "sift:margin=0.25,block=64,bits=fp8,estimate=quantised,empty=zero,gate=off,dense_rows=7,"
+      "recent=2147483648,sink=4,adapt_target=group,"
       "adapt=0.25,fit=ols,calibrate=decode,compensate=renormalise,warmup=1000000,tau=1e-3");
   EXPECT_EQ(policy.tau, 0.001);
   EXPECT_EQ(policy.warmup, 1000000);
@@ -70,7 +71,27 @@ TEST(ParsePolicy, EveryOption) {
   EXPECT_EQ(policy.dense_rows, 7);
   EXPECT_EQ(policy.gate, Gate::off);
   EXPECT_EQ(policy.empty, EmptyRow::zero);
+  EXPECT_EQ(policy.estimate, Estimate::quantised);
+  EXPECT_EQ(policy.bits, ShadowCode::fp8);
+  EXPECT_EQ(policy.block, 64);
+  EXPECT_EQ(policy.margin, 0.25);
   EXPECT_EQ(parse_policy(policy.name), policy);
+}
+
+TEST(ParsePolicy, EstimatesAreExactUnlessAskedFor) {
+  for (const char* text : {"full", "sift", "sift:paper"}) {
+    EXPECT_EQ(parse_policy(text).estimate, Estimate::exact) << text;
+  }
+  const Policy policy = parse_policy("sift:estimate=quantised");
+  EXPECT_EQ(policy.estimate, Estimate::quantised);
+  EXPECT_EQ(policy.bits, ShadowCode::bits4);
+  EXPECT_EQ(policy.block, 32);
+  EXPECT_EQ(policy.margin, 0.5);
+  EXPECT_EQ(policy.name, "sift:estimate=quantised");
+  EXPECT_EQ(parse_policy("sift:bits=4,block=32,margin=5e-1,estimate=quantised").name, policy.name);
+  EXPECT_EQ(parse_policy("sift:paper,margin=0,bits=3,estimate=quantised,block=16").name,
+            "sift:paper,estimate=quantised,bits=3,block=16,margin=0");
+  EXPECT_EQ(parse_policy("sift:bits=2").bits, ShadowCode::bits2);
 }
 
 TEST(ParsePolicy, OptionsChangeThePreset) {
@@ -144,13 +165,23 @@ TEST(ParsePolicy, RefusesValuesOutOfRange) {
   for (const char* adapt : {"-0.01", "1.01", "nan", "inf", ""}) {
     EXPECT_THAT(refusal(std::string("sift:adapt=") + adapt), HasSubstr("0 to 1")) << adapt;
   }
+  for (const char* margin : {"-0.01", "20.5", "nan", "inf", ""}) {
+    EXPECT_THAT(refusal(std::string("sift:margin=") + margin), HasSubstr("0 to 20")) << margin;
+  }
+  for (const char* block : {"8", "0", "-32", "48", "128", "32.0", "032", ""}) {
+    EXPECT_THAT(refusal(std::string("sift:block=") + block), HasSubstr("16|32|64")) << block;
+  }
+  for (const char* bits : {"1", "8", "16", "FP8", "fp4", "4.0", ""}) {
+    EXPECT_THAT(refusal(std::string("sift:bits=") + bits), HasSubstr("4|fp8|3|2")) << bits;
+  }
   for (const std::string option : {"sink", "recent", "dense_rows"}) {
     for (const char* value : {"-1", "-0", "2147483649", "1.5", "", "00"}) {
       EXPECT_THAT(refusal("sift:" + option + "=" + value), HasSubstr("0 to 2147483648")) << value;
     }
   }
-  for (const char* word : {"compensate=", "compensate=Mean", "calibrate=off", "fit=ridge ",
-                           "adapt_target=union", "gate=on", "empty=none", "gate", "tau"}) {
+  for (const char* word :
+       {"compensate=", "compensate=Mean", "calibrate=off", "fit=ridge ", "adapt_target=union",
+        "gate=on", "empty=none", "estimate=sparq", "estimate=quantized", "gate", "tau"}) {
     EXPECT_THAT(refusal(std::string("sift:") + word), HasSubstr("expected")) << word;
   }
 }

@@ -4,10 +4,12 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <vector>
 
 #include "sift/core/block_formats.h"
 #include "sift/core/dequantise.h"
 #include "sift/core/half.h"
+#include "sift/core/key_shadow.h"
 
 namespace sift {
 namespace {
@@ -64,6 +66,15 @@ void write_cache_row(DType type, const float* source, int count, std::byte* row)
 
 void read_cache_row(DType type, const std::byte* row, int count, float* destination) {
   dequantise(type, row, count, destination);
+}
+
+void write_sidecars(const Policy& policy, const CacheView& cache, int kv_head, std::int64_t slot) {
+  if (!keeps_key_shadow(policy)) return;
+  const int dim = cache.layout.head_dim;
+  std::vector<float> key(static_cast<std::size_t>(dim));
+  read_cache_row(cache.layout.type, cache.key_row(kv_head, slot), dim, key.data());
+  write_key_shadow(key_shadow_format(policy), key.data(), dim,
+                   cache.sidecar_row(Sidecar::key_shadow, kv_head, slot));
 }
 
 }  // namespace sift

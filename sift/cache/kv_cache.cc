@@ -71,9 +71,10 @@ KvCache::KvCache(const CacheLayout& layout, std::int64_t capacity_rows) : layout
   check_layout(layout, capacity_rows);
   page_count_ = pages_for(capacity_rows);
   if (page_count_ == 0) return;
-  std::size_t bytes = checked_multiply(layout.row_bytes(), kPageRows);
+  const std::size_t row_bytes = 2 * layout.row_bytes() + layout.sidecars.total();
+  std::size_t bytes = checked_multiply(row_bytes, kPageRows);
   bytes = checked_multiply(bytes, static_cast<std::size_t>(layout.kv_heads));
-  bytes = checked_multiply(bytes, static_cast<std::size_t>(layout.layers) * 2);
+  bytes = checked_multiply(bytes, static_cast<std::size_t>(layout.layers));
   bytes = checked_multiply(bytes, static_cast<std::size_t>(page_count_));
   const std::size_t huge_pages = bytes / kHugePageBytes + (bytes % kHugePageBytes != 0 ? 1 : 0);
   reserved_bytes_ = checked_multiply(huge_pages, kHugePageBytes);
@@ -90,8 +91,13 @@ std::size_t KvCache::matrix_bytes() const {
   return static_cast<std::size_t>(layout_.kv_heads) * kPageRows * layout_.row_bytes();
 }
 
+std::size_t KvCache::layer_bytes() const {
+  const auto rows = static_cast<std::size_t>(layout_.kv_heads) * kPageRows;
+  return 2 * matrix_bytes() + rows * layout_.sidecars.total();
+}
+
 std::size_t KvCache::page_bytes() const {
-  return static_cast<std::size_t>(layout_.layers) * 2 * matrix_bytes();
+  return static_cast<std::size_t>(layout_.layers) * layer_bytes();
 }
 
 std::size_t KvCache::bytes_in_use() const {
@@ -129,8 +135,9 @@ void KvCache::free_page(std::int32_t page) {
 }
 
 CacheView KvCache::view(int layer, std::span<const std::int32_t> pages) const {
-  std::byte* keys = data_ + static_cast<std::size_t>(layer) * 2 * matrix_bytes();
-  return {layout_, pages.data(), keys, keys + matrix_bytes(), page_bytes()};
+  std::byte* keys = data_ + static_cast<std::size_t>(layer) * layer_bytes();
+  std::byte* values = keys + matrix_bytes();
+  return {layout_, pages.data(), keys, values, values + matrix_bytes(), page_bytes()};
 }
 
 }  // namespace sift

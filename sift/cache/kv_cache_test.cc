@@ -6,6 +6,7 @@
 
 #include <cstring>
 #include <fstream>
+#include <map>
 #include <set>
 
 #include "sift/core/error.h"
@@ -87,6 +88,27 @@ TEST(KvCache, CountsBytesInUse) {
   EXPECT_EQ(cache.bytes_in_use(), 3U * 5 * 2 * 3 * 64 * 68);
 }
 
+TEST(KvCache, CountsSidecars) {
+  CacheLayout layout{5, 3, 64, DType::f16};
+  layout.sidecars = sidecar_bytes(parse_policy("sift:estimate=quantised"), 64);
+  KvCache cache(layout, 64 * 4);
+  take(cache, 3);
+  EXPECT_EQ(cache.bytes_in_use(), 3U * 5 * 3 * 64 * (2 * 128 + 40));
+}
+
+TEST(KvCache, RefusesPoliciesWhoseSidecarsItLacks) {
+  const Policy four = parse_policy("sift:estimate=quantised");
+  const Policy fp8 = parse_policy("sift:estimate=quantised,bits=fp8");
+  CacheLayout layout{1, 1, 64, DType::f16};
+  KvCache plain(layout, 64);
+  EXPECT_THAT(error_message([&] { Sequence(plain, four, 2); }), HasSubstr("keeps 40 bytes"));
+  layout.sidecars = sidecar_bytes(four, 64);
+  KvCache with_shadow(layout, 64);
+  EXPECT_THAT(error_message([&] { Sequence(with_shadow, fp8, 2); }), HasSubstr("made for 40"));
+  EXPECT_NO_THROW(Sequence(with_shadow, four, 2));
+  EXPECT_NO_THROW(Sequence(with_shadow, parse_policy("full"), 2));
+}
+
 TEST(KvCache, RefusesOtherTypesAndSizes) {
   EXPECT_THAT(error_message([] { KvCache({1, 1, 32, DType::q4_1}, 64); }), HasSubstr("q4_1"));
   EXPECT_THAT(error_message([] { KvCache({1, 1, 48, DType::q8_0}, 64); }), HasSubstr("48"));
@@ -124,13 +146,20 @@ TEST(KvCache, ResidentMemoryFollowsUse) {
 class KvCacheTypes : public ::testing::TestWithParam<DType> {};
 INSTANTIATE_TEST_SUITE_P(All, KvCacheTypes, ::testing::ValuesIn(kTypes));
 
+CacheLayout layout_with_shadow(int kv_heads, DType type) {
+  CacheLayout layout{2, kv_heads, 64, type};
+  layout.sidecars[Sidecar::key_shadow] = 36;
+  return layout;
+}
+
 TEST_P(KvCacheTypes, RowsAreDistinctAndInsideTheirPages) {
-  const CacheLayout layout{2, 3, 64, GetParam()};
+  const CacheLayout layout = layout_with_shadow(3, GetParam());
   KvCache cache(layout, 64 * 5);
   take(cache, 2);
   cache.free_page(0);
   const std::vector<std::int32_t> pages = take(cache, 3);  // 0, 2, 3
   std::set<const std::byte*> rows;
+  std::set<const std::byte*> shadows;
   for (int layer = 0; layer < layout.layers; ++layer) {
     const CacheView view = cache.view(layer, pages);
     for (int head = 0; head < layout.kv_heads; ++head) {
@@ -140,21 +169,27 @@ TEST_P(KvCacheTypes, RowsAreDistinctAndInsideTheirPages) {
         const std::size_t within = static_cast<std::size_t>(slot % kPageRows) * layout.row_bytes();
         EXPECT_EQ(view.key_row(head, slot), view.key_page(head, slot / kPageRows) + within);
         EXPECT_EQ(view.value_row(head, slot), view.value_page(head, slot / kPageRows) + within);
+        const std::byte* shadow = view.sidecar_row(Sidecar::key_shadow, head, slot);
+        shadows.insert(shadow);
+        EXPECT_EQ(shadow, view.sidecar_page(Sidecar::key_shadow, head, slot / kPageRows) +
+                              slot % kPageRows * 36);
       }
     }
   }
   ASSERT_EQ(rows.size(), 2U * 2 * 3 * 3 * kPageRows);
-  const std::byte* previous = nullptr;
-  for (const std::byte* row : rows) {
-    if (previous != nullptr) {
-      EXPECT_GE(row - previous, std::ptrdiff_t(layout.row_bytes()));
-    }
-    previous = row;
+  ASSERT_EQ(shadows.size(), 2U * 3 * 3 * kPageRows);
+  std::map<const std::byte*, std::size_t> extents;
+  for (const std::byte* row : rows) extents[row] = layout.row_bytes();
+  for (const std::byte* shadow : shadows) extents[shadow] = 36;
+  const std::byte* free_from = nullptr;
+  for (const auto& [begin, bytes] : extents) {
+    EXPECT_GE(begin, free_from);
+    free_from = begin + bytes;
   }
 }
 
 TEST_P(KvCacheTypes, WrittenRowsStay) {
-  const CacheLayout layout{2, 2, 64, GetParam()};
+  const CacheLayout layout = layout_with_shadow(2, GetParam());
   KvCache cache(layout, 64 * 3);
   const std::vector<std::int32_t> pages = take(cache, 3);
   unsigned char mark = 0;
@@ -164,15 +199,17 @@ TEST_P(KvCacheTypes, WrittenRowsStay) {
       const CacheView view = cache.view(layer, pages);
       for (int head = 0; head < layout.kv_heads; ++head) {
         for (std::int64_t slot = 0; slot < 3 * kPageRows; ++slot) {
-          visit(view.key_row(head, slot), ++mark);
-          visit(view.value_row(head, slot), ++mark);
+          visit(view.key_row(head, slot), layout.row_bytes(), ++mark);
+          visit(view.value_row(head, slot), layout.row_bytes(), ++mark);
+          visit(view.sidecar_row(Sidecar::key_shadow, head, slot), std::size_t{36}, ++mark);
         }
       }
     }
   };
-  const std::size_t bytes = layout.row_bytes();
-  each_row([&](std::byte* row, unsigned char value) { std::memset(row, value, bytes); });
-  each_row([&](const std::byte* row, unsigned char value) {
+  each_row([](std::byte* row, std::size_t bytes, unsigned char value) {
+    std::memset(row, value, bytes);
+  });
+  each_row([](const std::byte* row, std::size_t bytes, unsigned char value) {
     EXPECT_EQ(std::to_integer<unsigned char>(row[0]), value);
     EXPECT_EQ(std::to_integer<unsigned char>(row[bytes - 1]), value);
   });

@@ -1,11 +1,31 @@
+#include <fmt/format.h>
+
 #include "sift/cache/kv_cache.h"
+#include "sift/core/error.h"
 
 namespace sift {
+namespace {
+
+void check_sidecars(const CacheLayout& layout, const Policy& policy) {
+  const SidecarBytes needed = sidecar_bytes(policy, layout.head_dim);
+  for (std::size_t kind = 0; kind < kSidecarCount; ++kind) {
+    const std::size_t had = layout.sidecars.by_kind[kind];
+    if (needed.by_kind[kind] == 0 || needed.by_kind[kind] == had) continue;
+    throw Error(ErrorKind::invalid_argument,
+                fmt::format("attention policy '{}' keeps {} bytes beside each cached row, but the "
+                            "cache was made for {}",
+                            policy.name, needed.by_kind[kind], had));
+  }
+}
+
+}  // namespace
 
 Sequence::Sequence(KvCache& cache, const Policy& policy, int heads)
     : cache_(cache),
       attention_(policy, AttentionShape{cache.layout().layers, heads, cache.layout().kv_heads,
-                                        cache.layout().head_dim}) {}
+                                        cache.layout().head_dim}) {
+  check_sidecars(cache.layout(), policy);
+}
 
 Sequence::~Sequence() {
   for (const std::int32_t page : pages_) cache_.free_page(page);

@@ -132,9 +132,10 @@ Engine::Engine(const EngineOptions& options)
 
 Engine::~Engine() = default;
 
-CacheLayout Engine::cache_layout() const {
+CacheLayout Engine::cache_layout(const Policy& policy) const {
   const ModelShape& shape = transformer_->shape();
-  return {shape.layers, shape.kv_heads, shape.head_dim, options_.cache_type};
+  return {shape.layers, shape.kv_heads, shape.head_dim, options_.cache_type,
+          sidecar_bytes(policy, shape.head_dim)};
 }
 
 GenerationResult Engine::generate(const GenerationRequest& request, const TokenCallback& callback,
@@ -149,9 +150,10 @@ std::unique_ptr<Session> Engine::start_session(const Policy& policy) {
 Session::Session(Engine& engine, const Policy& policy)
     : engine_(engine),
       policy_(policy),
-      cache_(engine.cache_layout(), engine.context()),
+      cache_(engine.cache_layout(policy), engine.context()),
       logits_(static_cast<std::size_t>(engine.transformer().shape().vocabulary)) {
   check_policy(policy, engine.context());
+  engine.transformer().backend().check_decode(policy);
 }
 
 Session::~Session() = default;

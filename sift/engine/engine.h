@@ -94,7 +94,9 @@ class Engine {
   Transformer& transformer() { return *transformer_; }
   const Transformer& transformer() const { return *transformer_; }
   std::int64_t context() const { return options_.context; }
-  CacheLayout cache_layout() const;
+  /// Layout of a cache for sequences under `policy`: with its sidecars. Throws Error
+  /// (invalid_argument) where the model's head dimension does not suit them.
+  CacheLayout cache_layout(const Policy& policy = {}) const;
 
  private:
   EngineOptions options_;

@@ -51,6 +51,9 @@ void check_range(std::string_view what, std::int64_t value, std::int64_t low, st
 }
 
 std::int64_t check(const Engine& engine, std::int64_t tokens, const PerplexityOptions& options) {
+  if (options.path == EvaluationPath::decode) {
+    engine.transformer().backend().check_decode(options.policy);
+  }
   check_range("context", options.context, 2, engine.context());
   check_range("prompt tokens", options.prompt_tokens, 0, options.context - 2);
   if (options.policy.select != Select::all &&
@@ -165,8 +168,8 @@ PerplexityResult perplexity(Engine& engine, std::span<const std::int32_t> tokens
                             const PerplexityOptions& options, const PerplexityCallback& callback) {
   const auto start = std::chrono::steady_clock::now();
   const std::int64_t windows = check(engine, static_cast<std::int64_t>(tokens.size()), options);
-  KvCache cache(engine.cache_layout(), options.context);
-  const auto value_row_bytes = static_cast<std::int64_t>(cache.layout().row_bytes());
+  KvCache cache(engine.cache_layout(options.policy), options.context);
+  const auto row_bytes = static_cast<std::int64_t>(cache.layout().row_bytes());
   LikelihoodSum likelihood;
   PerplexityResult result;
   for (std::int64_t index = 0; index < windows; ++index) {
@@ -185,7 +188,7 @@ PerplexityResult perplexity(Engine& engine, std::span<const std::int32_t> tokens
       break;
     }
     likelihood = with_window;
-    const AttentionTotals totals = window.attention().totals(value_row_bytes);
+    const AttentionTotals totals = window.attention().totals(row_bytes);
     if (index == 0) {
       result.attention = totals;
     } else {

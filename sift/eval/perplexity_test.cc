@@ -23,7 +23,7 @@ class Perplexity : public testing::Test {
  protected:
   void SetUp() override {
     path_ = testing::TempDir() + "/perplexity_" + std::to_string(getpid()) + ".gguf";
-    write_random_llama(path_, {});
+    write_random_llama(path_, {.head_dim = 32});  // as shadows of keys need
     for (std::uint64_t i = 0; i < 2 * kContext; ++i) {
       tokens_.push_back(3 + static_cast<std::int32_t>(256 * uniform_random(5, 0, i)));
     }
@@ -66,6 +66,8 @@ const std::vector<Case>& cases() {
       {"sift:warmup=24", 100},
       {"sift:warmup=24,adapt=0.2,adapt_target=group,sink=2,recent=5,dense_rows=120", 80},
       {"sift:calibrate=decode,warmup=12,tau=0.95,fit=ols", 3},
+      {"sift:warmup=24,estimate=quantised", 100},
+      {"sift:paper,warmup=16,tau=0.75,estimate=quantised,bits=fp8,margin=0", 8},
   };
   return all;
 }
@@ -75,6 +77,10 @@ void expect_equal(const AttentionStatistics& a, const AttentionStatistics& b) {
   EXPECT_EQ(a.realised_sparsity_after_warmup, b.realised_sparsity_after_warmup);
   EXPECT_EQ(a.union_density, b.union_density);
   EXPECT_EQ(a.kept_mass, b.kept_mass);
+  EXPECT_EQ(a.candidate_density, b.candidate_density);
+  EXPECT_EQ(a.missed_keys, b.missed_keys);
+  EXPECT_EQ(a.output_error, b.output_error);
+  EXPECT_EQ(a.k_bytes_read, b.k_bytes_read);
   EXPECT_EQ(a.v_bytes_read, b.v_bytes_read);
   EXPECT_EQ(a.sparse_steps, b.sparse_steps);
   EXPECT_EQ(a.dense_steps, b.dense_steps);
@@ -110,7 +116,31 @@ TEST_F(Perplexity, BothPathsOfTheCpuAgreeWithTheReference) {
       EXPECT_NEAR(*a.realised_sparsity, *b.realised_sparsity, 2e-3);
       EXPECT_NEAR(*a.union_density, *b.union_density, 2e-3);
       EXPECT_NEAR(*a.kept_mass, *b.kept_mass, 2e-3);
+      if (!b.candidate_density) continue;
+      EXPECT_NEAR(*a.candidate_density, *b.candidate_density, 2e-3);
+      EXPECT_EQ(a.missed_keys.has_value(), path == EvaluationPath::prefill);
+      EXPECT_EQ(a.output_error.has_value(), path == EvaluationPath::prefill);
+      if (!a.missed_keys) continue;
+      EXPECT_NEAR(*a.missed_keys, *b.missed_keys, 2e-3);
+      EXPECT_NEAR(*a.output_error, *b.output_error, 2e-3);
     }
+  }
+}
+
+// Layer by layer the cpu backend takes every shadow; its decoding does not, and says so at once.
+TEST_F(Perplexity, ThreeAndTwoBitsRunLayerByLayerOrOnTheReference) {
+  const auto reference = engine(BackendKind::reference);
+  const auto cpu = engine(BackendKind::cpu);
+  for (const char* policy : {"sift:warmup=24,estimate=quantised,bits=3,block=16",
+                             "sift:warmup=24,estimate=quantised,bits=2,block=16,margin=0"}) {
+    const auto expected = run(*reference, policy, EvaluationPath::decode, 100);
+    const auto layers = run(*cpu, policy, EvaluationPath::prefill, 100);
+    EXPECT_NEAR(layers.perplexity, expected.perplexity, 1e-3 * expected.perplexity);
+    EXPECT_NEAR(*layers.attention.summary().missed_keys, *expected.attention.summary().missed_keys,
+                2e-3);
+    EXPECT_THROW(run(*cpu, policy, EvaluationPath::decode, 100), Error);
+    EXPECT_THROW(cpu->start_session(parse_policy(policy)), Error);
+    EXPECT_NO_THROW(reference->start_session(parse_policy(policy)));
   }
 }
 

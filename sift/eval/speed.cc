@@ -118,13 +118,14 @@ SpeedResult decode_speed(Engine& engine, std::span<const std::int32_t> text, con
                          std::int64_t depth, std::int64_t tokens, std::int64_t repeat,
                          const SpeedCallback& callback) {
   constexpr std::int64_t kUntimed = 2;
+  engine.transformer().backend().check_decode(policy);
   const bool calibrates =
       policy.select != Select::all && calibration(policy, depth) == Calibrate::decode;
   const std::int64_t warmup = calibrates ? policy.warmup : 0;
   const std::int64_t prompt = std::max<std::int64_t>(depth - warmup, 1);
   const std::int64_t before = std::max(depth, prompt + warmup);
   check_length(engine, text, before + kUntimed + tokens * repeat);
-  KvCache cache(engine.cache_layout(), engine.context());
+  KvCache cache(engine.cache_layout(policy), engine.context());
   Feed feed(engine, cache, policy, text, prompt);
   Advance advance(before + kUntimed + tokens * repeat, callback);
   feed.prompt(prompt, advance);
@@ -148,7 +149,7 @@ SpeedResult decode_speed(Engine& engine, std::span<const std::int32_t> text, con
 SpeedResult prefill_speed(Engine& engine, std::span<const std::int32_t> text, const Policy& policy,
                           std::int64_t tokens, std::int64_t repeat, const SpeedCallback& callback) {
   check_length(engine, text, tokens);
-  KvCache cache(engine.cache_layout(), tokens);
+  KvCache cache(engine.cache_layout(policy), tokens);
   SpeedResult result{0, tokens, {}, {}, {}};
   Advance advance(tokens * (repeat + 1), callback);
   for (std::int64_t i = 0; i <= repeat; ++i) {

@@ -93,6 +93,9 @@ class Backend {
   virtual std::string name() const = 0;     ///< "reference", "cpu"
   virtual std::string compute() const = 0;  ///< what runs: "f32", "q8 (prompt bf16)"
 
+  /// Throws Error (invalid_argument) for a policy that this backend cannot decode with.
+  virtual void check_decode(const Policy& policy) const = 0;
+
   /// Takes a matrix into the form that this backend multiplies with. Returns whether
   /// `weight.source` is no longer read.
   virtual bool prepare(Weight& weight) = 0;

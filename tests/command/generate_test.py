@@ -49,7 +49,8 @@ class Generation(CommandTest):
                     "prefill_seconds", "decode_seconds", "notice"):
             self.assertIn(key, report)
         for key in ("policy", "realised_sparsity", "realised_sparsity_after_warmup",
-                    "union_density", "kept_mass", "v_bytes_read", "v_bytes_dense", "sparse_steps",
+                    "union_density", "kept_mass", "candidate_density", "missed_keys", "output_error",
+                    "k_bytes_read", "k_bytes_dense", "v_bytes_read", "v_bytes_dense", "sparse_steps",
                     "dense_steps", "degenerate_fits", "ill_determined", "empty_steps"):
             self.assertIn(key, report["attention"])
 

@@ -72,5 +72,35 @@ TEST_P(Append, EqualsThePlainDefinition) {
   }
 }
 
+TEST(AppendSidecars, EqualThePlainDefinition) {
+  for (const char* text : {"sift:estimate=quantised", "sift:estimate=quantised,bits=fp8",
+                           "sift:estimate=quantised,bits=3,block=16"}) {
+    for (const DType type : {DType::f32, DType::f16, DType::bf16, DType::q8_0}) {
+      const Policy policy = parse_policy(text);
+      const CacheLayout layout{1, 2, 64, type, sidecar_bytes(policy, 64)};
+      KvCache cache(layout, 128);
+      std::vector<std::int32_t> pages;
+      cache.allocate_pages(2, pages);
+      const CacheView view = cache.view(0, pages);
+      AttentionState state(policy, {1, 4, 2, 64});
+      const std::vector<float> rows = random_values(40 * 2 * 64, 3);
+      append_rows(view, state, 0, 50, 40, rows.data(), rows.data());
+      std::vector<float> key(64);
+      std::vector<std::byte> expected(layout.sidecars[Sidecar::key_shadow]);
+      for (std::int64_t slot = 50; slot < 90; ++slot) {
+        for (int head = 0; head < 2; ++head) {
+          // Of the key as the cache holds it, not as it came.
+          read_cache_row(type, view.key_row(head, slot), 64, key.data());
+          write_key_shadow(key_shadow_format(policy), key.data(), 64, expected.data());
+          EXPECT_EQ(std::memcmp(view.sidecar_row(Sidecar::key_shadow, head, slot), expected.data(),
+                                expected.size()),
+                    0)
+              << text << ", slot " << slot;
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace sift::cpu

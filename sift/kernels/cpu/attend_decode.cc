@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <omp.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "sift/core/error.h"
@@ -37,6 +38,16 @@ RowMode gated_mode(const AttentionState& state, const RowIdentity& row) {
   return gated ? RowMode::dense : mode;
 }
 
+// The order of DecodeKernels::score_shadow: of each 32 values the even ones, then the odd ones.
+void order_query(const AttentionShape& shape, ShadowCode code, const float* query, float* ordered) {
+  const int count = shape.heads * shape.head_dim;
+  if (code == ShadowCode::fp8) {
+    std::copy_n(query, count, ordered);
+    return;
+  }
+  for (int i = 0; i < count; ++i) ordered[i / 32 * 32 + i % 2 * 16 + i % 32 / 2] = query[i];
+}
+
 void scale_query(const AttentionShape& shape, const float* query, float* scaled) {
   const double scale = kLog2E / std::sqrt(static_cast<double>(shape.head_dim));
   for (int i = 0; i < shape.heads * shape.head_dim; ++i) {
@@ -68,8 +79,7 @@ void observe_sifted(AttentionState& state, int layer, const RowIdentity& row,
     for (int head = kv_head * group; head < (kv_head + 1) * group; ++head) {
       state.observe_head(layer, head, row, workspace.facts[head]);
     }
-    const ChunkRows& rows = workspace.group_rows[kv_head];
-    state.observe_group(layer, kv_head, row, rows.rows, rows.rows_eligible);
+    state.observe_group(layer, kv_head, row, workspace.group_facts[kv_head]);
   }
 }
 
@@ -87,15 +97,30 @@ void observe(AttentionState& state, int layer, const RowIdentity& row, RowMode m
 
 }  // namespace
 
+void check_decode_policy(const Policy& policy) {
+  if (!keeps_key_shadow(policy)) return;
+  if (policy.bits == ShadowCode::bits4 || policy.bits == ShadowCode::fp8) return;
+  throw Error(
+      ErrorKind::invalid_argument,
+      fmt::format("the cpu backend decodes with bits=4 and bits=fp8, not with the bits={} of "
+                  "attention policy '{}': that runs on the reference backend and in "
+                  "evaluations layer by layer",
+                  code_bits(policy.bits), policy.name));
+}
+
 void attend_decode(AttentionState& state, int layer, const CacheView& cache, const RowIdentity& row,
                    const float* query, float* output, DecodeWorkspace& workspace) {
   check_row(cache, row);
+  check_decode_policy(state.policy());
   const AttentionShape& shape = state.shape();
   const RowMode mode = gated_mode(state, row);
   const bool alone = row.visible * shape.kv_heads <= kKeysForThreads;
   const int threads = alone ? 1 : omp_get_max_threads();
   workspace.ensure(shape, row.visible, mode, threads);
   scale_query(shape, query, workspace.query.data());
+  if (mode == RowMode::sift && keeps_key_shadow(state.policy())) {
+    order_query(shape, state.policy().bits, workspace.query.data(), workspace.shadow_query.data());
+  }
   for (int head = 0; mode == RowMode::sift && head < shape.heads; ++head) {
     workspace.ln_thresholds[head] = state.ln_threshold(layer, head, row);
   }

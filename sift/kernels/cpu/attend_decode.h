@@ -12,6 +12,10 @@ namespace sift::cpu {
 /// scattered reads cost more than the unread V rows save. From attend_decode_bench.
 inline constexpr std::int64_t kSiftGateMinimum = 512;
 
+/// Throws Error (invalid_argument) for a policy that attend_decode cannot run: one that estimates
+/// scores with 3 or 2 bits.
+void check_decode_policy(const Policy& policy);
+
 /// Attention of one row of one sequence in one layer, all heads: threshold, attend, observe.
 ///
 /// query: [heads, head_dim], rotated and unscaled (the scale is 1/√head_dim); output: [heads,
@@ -22,7 +26,8 @@ inline constexpr std::int64_t kSiftGateMinimum = 512;
 ///
 /// Results are bitwise equal for any number of OpenMP threads. Throws Error (numerical) that names
 /// layer and head at a NaN or +Inf score or a row without a finite one, Error (invalid_argument)
-/// for no visible key or a head dimension that is not a multiple of 16.
+/// for no visible key, a head dimension that is not a multiple of 16, or a policy that
+/// check_decode_policy() refuses.
 void attend_decode(AttentionState& state, int layer, const CacheView& cache, const RowIdentity& row,
                    const float* query, float* output, DecodeWorkspace& workspace);
 

@@ -1,8 +1,8 @@
 // Decode attention of all layers of one token, on the shape of SmolLM2-135M unless named otherwise.
 // Layers have caches of their own, so that each finds its cache cold, as generation does.
 //
-// bytes_per_second counts the bytes that had to be read: K whole, and the rows of V that a head
-// kept. Scores are random and heads independent.
+// bytes_per_second counts the bytes that had to be read: K whole, or its shadows and candidates,
+// and the rows of V that a head kept. Scores are random and heads independent.
 
 #include <benchmark/benchmark.h>
 
@@ -28,7 +28,8 @@ class Model {
  public:
   Model(const Setup& setup, const Policy& policy)
       : setup_(setup),
-        cache_({setup.shape.layers, setup.shape.kv_heads, setup.shape.head_dim, setup.type},
+        cache_({setup.shape.layers, setup.shape.kv_heads, setup.shape.head_dim, setup.type,
+                sidecar_bytes(policy, setup.shape.head_dim)},
                setup.depth),
         state_(policy, setup.shape),
         query_(static_cast<std::size_t>(setup.shape.heads) * setup.shape.head_dim),
@@ -49,7 +50,7 @@ class Model {
     benchmark::DoNotOptimize(output_.data());
   }
 
-  AttentionTotals totals() const { return state_.totals(row_bytes()); }
+  AttentionStatistics statistics() const { return state_.totals(row_bytes()).summary(); }
   std::int64_t row_bytes() const { return static_cast<std::int64_t>(cache_.layout().row_bytes()); }
   /// Bytes of K, or of V, of all layers.
   double side_bytes() const {
@@ -62,21 +63,30 @@ class Model {
   void fill() {
     constexpr int kRows = 8191;
     const int dim = setup_.shape.head_dim;
+    const auto shadow_bytes =
+        static_cast<std::int64_t>(cache_.layout().sidecars[Sidecar::key_shadow]);
     std::vector<std::byte> table(kRows * cache_.layout().row_bytes());
+    std::vector<std::byte> shadows(kRows * static_cast<std::size_t>(shadow_bytes));
     std::normal_distribution<float> normal;
     std::vector<float> row(dim);
     for (int i = 0; i < kRows; ++i) {
       for (float& value : row) value = normal(random_);
       write_cache_row(setup_.type, row.data(), dim, table.data() + i * row_bytes());
+      if (shadow_bytes == 0) continue;
+      write_key_shadow(key_shadow_format(state_.policy()), row.data(), dim,
+                       shadows.data() + i * shadow_bytes);
     }
     const auto copy = [&](std::byte* to) {
-      std::copy_n(table.data() + random_() % kRows * row_bytes(), row_bytes(), to);
+      const std::int64_t chosen = random_() % kRows;
+      std::copy_n(table.data() + chosen * row_bytes(), row_bytes(), to);
+      return shadows.data() + chosen * shadow_bytes;
     };
     for (int layer = 0; layer < setup_.shape.layers; ++layer) {
       const CacheView view = cache_.view(layer, pages_);
       for (int head = 0; head < setup_.shape.kv_heads; ++head) {
         for (std::int64_t slot = 0; slot < setup_.depth; ++slot) {
-          copy(view.key_row(head, slot));
+          const std::byte* shadow = copy(view.key_row(head, slot));
+          std::copy_n(shadow, shadow_bytes, view.sidecar_row(Sidecar::key_shadow, head, slot));
           copy(view.value_row(head, slot));
         }
       }
@@ -109,10 +119,11 @@ Policy sift_policy(double tau) {
   return policy;
 }
 
-/// Bytes that had to be read, at this share of the V rows.
-void report(benchmark::State& bench, const Model& model, double union_density) {
-  const double bytes = (1 + union_density) * model.side_bytes();
+/// Bytes that had to be read, at these shares of the bytes of K and V.
+void report(benchmark::State& bench, const Model& model, double key_share, double union_density) {
+  const double bytes = (key_share + union_density) * model.side_bytes();
   bench.counters["union_density"] = union_density;
+  bench.counters["key_share"] = key_share;
   bench.SetBytesProcessed(
       static_cast<std::int64_t>(bytes * static_cast<double>(bench.iterations())));
 }
@@ -120,26 +131,47 @@ void report(benchmark::State& bench, const Model& model, double union_density) {
 void decode_dense(benchmark::State& bench) {
   Model model(setup_for(bench), Policy{});
   for (auto _ : bench) model.attend(1);
-  report(bench, model, 1);
+  report(bench, model, 1, 1);
 }
 
-/// Argument 2: the union density in percent that thresholds are set for.
-void decode_sift(benchmark::State& bench) {
-  const double density = static_cast<double>(bench.range(2)) / 100;
-  const Setup setup = setup_for(bench);
-  Model model(setup, sift_policy(std::pow(1 - density, 1.0 / setup.shape.group_size())));
+void run_sifted(benchmark::State& bench, Model& model) {
   model.attend(1);
   model.attend(2);
+  const AttentionStatistics before = model.statistics();
   for (auto _ : bench) model.attend(3);
-  const AttentionStatistics statistics = model.totals().summary();
-  report(bench, model, *statistics.union_density);
+  const AttentionStatistics after = model.statistics();
+  const double key_share = static_cast<double>(after.k_bytes_read - before.k_bytes_read) /
+                           static_cast<double>(after.k_bytes_dense - before.k_bytes_dense);
+  report(bench, model, key_share, *after.union_density);
+}
+
+/// τ for a union density of argument 2 in percent.
+double tau_for(const benchmark::State& bench, const Setup& setup) {
+  const double density = static_cast<double>(bench.range(2)) / 100;
+  return std::pow(1 - density, 1.0 / setup.shape.group_size());
+}
+
+void decode_sift(benchmark::State& bench) {
+  const Setup setup = setup_for(bench);
+  Model model(setup, sift_policy(tau_for(bench, setup)));
+  run_sifted(bench, model);
+}
+
+/// Argument 3: the code, as ShadowCode has it.
+void decode_quantised(benchmark::State& bench) {
+  const Setup setup = setup_for(bench);
+  Policy policy = sift_policy(tau_for(bench, setup));
+  policy.estimate = Estimate::quantised;
+  policy.bits = static_cast<ShadowCode>(bench.range(3));
+  Model model(setup, policy);
+  run_sifted(bench, model);
 }
 
 /// Warm-up rows: dense, and the quantile of every head.
 void decode_record(benchmark::State& bench) {
   Model model(setup_for(bench), sift_policy(0.875));
   for (auto _ : bench) model.attend(1);
-  report(bench, model, 1);
+  report(bench, model, 1, 1);
 }
 
 constexpr auto kF16 = static_cast<std::int64_t>(DType::f16);
@@ -161,6 +193,14 @@ BENCHMARK(decode_sift)
                    {static_cast<std::int64_t>(DType::f32), static_cast<std::int64_t>(DType::bf16),
                     static_cast<std::int64_t>(DType::q8_0)},
                    {28}})
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK(decode_quantised)
+    ->ArgsProduct({{8000},
+                   {kF16},
+                   {12, 28},
+                   {static_cast<std::int64_t>(ShadowCode::bits4),
+                    static_cast<std::int64_t>(ShadowCode::fp8)}})
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
 // Where sifting begins to pay: kSiftGateMinimum.

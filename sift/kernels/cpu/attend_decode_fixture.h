@@ -28,7 +28,14 @@ struct Shape {
   int group = 3;
   int dim = 64;
   DType type = DType::f16;
+  bool shadows = false;  ///< room for any shadow of the keys
 };
+
+inline CacheLayout layout_of(const Shape& shape) {
+  CacheLayout layout{1, shape.kv_heads, shape.dim, shape.type};
+  if (shape.shadows) layout.sidecars[Sidecar::key_shadow] = static_cast<std::size_t>(shape.dim) + 4;
+  return layout;
+}
 
 /// A cache of one layer whose pages do not lie in order, and its rows as kernels read them back.
 class Fixture {
@@ -36,7 +43,7 @@ class Fixture {
   Fixture(const Shape& shape, std::int64_t keys, std::uint32_t seed = 1)
       : shape_(shape),
         keys_(keys),
-        layout_{1, shape.kv_heads, shape.dim, shape.type},
+        layout_(layout_of(shape)),
         cache_(layout_, keys + kPageRows),
         random_(seed) {
     cache_.allocate_pages((keys + kPageRows - 1) / kPageRows, pages_);
@@ -89,6 +96,15 @@ class Fixture {
     std::fill(query_.begin(), query_.end(), 0.0F);
     for (int head = 0; head < heads(); ++head) {
       query_[head * shape_.dim] = std::sqrt(static_cast<float>(shape_.dim));
+    }
+  }
+
+  /// The shadows of all keys, as an append leaves them.
+  void write_shadows(const Policy& policy) {
+    for (int head = 0; head < shape_.kv_heads; ++head) {
+      for (std::int64_t slot = 0; slot < keys_; ++slot) {
+        write_sidecars(policy, view(), head, slot);
+      }
     }
   }
 

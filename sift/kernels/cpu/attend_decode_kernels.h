@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "sift/core/dtype.h"
+#include "sift/core/key_shadow.h"
 
 namespace sift::cpu {
 
@@ -64,18 +65,31 @@ struct Collected {
   std::int64_t inside = 0;  ///< values copied
 };
 
+/// Formats of key shadows that decoding takes.
+inline constexpr int kShadowFormats = 4;
+
 struct DecodeKernels {
   /// scores[head, i] = query[head] · key i. `blocks` points to each block of 16 keys and to
   /// kBlocksAhead more that are only prefetched. Reads whole blocks, of which `keys` are valid.
   using Score = void (*)(const GroupLayout& layout, const float* query,
                          const std::byte* const* blocks, int keys, float* scores);
+  /// The same for `count` rows anywhere. `rows` points to each row, to rows that may be read up to
+  /// whole blocks of 16, and to as many more as make kRowsAhead behind the last row, which are only
+  /// prefetched.
+  using ScoreRows = void (*)(const GroupLayout& layout, const float* query,
+                             const std::byte* const* rows, int count, float* scores);
   /// sums[head] += Σ weights[head, i] · row i. `rows` points to each row and to kRowsAhead more
   /// that are only prefetched.
   using Accumulate = void (*)(const GroupLayout& layout, const float* weights,
                               const std::byte* const* rows, int count, float* sums);
 
   const char* name = "";
-  Score score[4] = {};            ///< by cache_type_index
+  Score score[4] = {};           ///< by cache_type_index
+  ScoreRows score_rows[4] = {};  ///< by cache_type_index
+  /// Scores from shadows (sift/core/key_shadow.h), by shadow_format_index. Of each 32 values of a
+  /// query, those for 4-bit codes hold the 16 even ones first, then the 16 odd ones, as codes lie
+  /// in the low and high halves of bytes. `layout.row_bytes` is that of a shadow.
+  Score score_shadow[kShadowFormats] = {};
   Accumulate accumulate[4] = {};  ///< by cache_type_index
   /// Greatest of `count` values, whole blocks of them.
   float (*maximum)(const float* values, int count) = nullptr;
@@ -103,6 +117,12 @@ inline int cache_type_index(DType type) {
     default:
       return 3;
   }
+}
+
+/// Place of a shadow's format in the table above. REQUIRES: 4 bits or fp8.
+inline int shadow_format_index(const KeyShadowFormat& format) {
+  if (format.code == ShadowCode::fp8) return 3;
+  return format.block == 16 ? 0 : format.block == 32 ? 1 : 2;
 }
 
 /// Keys, a multiple of kBlockKeys, that `keys` keys are padded to.

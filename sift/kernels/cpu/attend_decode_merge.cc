@@ -22,46 +22,98 @@ float round_down(double limit) {
 
 }  // namespace
 
-void DecodePass::finish_scores(int kv_head) {
+void DecodePass::finish_estimates(int kv_head) {
   GroupProgress& progress = workspace_.progress[kv_head];
   if (progress.scores_left.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  for (int i = 0; i < layout_.group; ++i) plan_estimates(kv_head * layout_.group + i);
+  progress.estimated.store(true, std::memory_order_release);
+}
+
+void DecodePass::finish_candidates(int kv_head) {
+  GroupProgress& progress = workspace_.progress[kv_head];
+  if (progress.candidates_left.fetch_sub(1, std::memory_order_acq_rel) == 1) plan_group(kv_head);
+}
+
+void DecodePass::finish_scores(int kv_head) {
+  GroupProgress& progress = workspace_.progress[kv_head];
+  if (progress.scores_left.fetch_sub(1, std::memory_order_acq_rel) == 1) plan_group(kv_head);
+}
+
+void DecodePass::plan_group(int kv_head) {
   for (int i = 0; i < layout_.group; ++i) {
     const int head = kv_head * layout_.group + i;
     plan_head(head);
     if (mode_ != RowMode::sift) merge_dense(head);
   }
-  progress.planned.store(true, std::memory_order_release);
+  workspace_.progress[kv_head].planned.store(true, std::memory_order_release);
 }
 
-void DecodePass::plan_head(int head) {
+// Adds up the chunks' sums of a head's scores, in one or more parts.
+HeadPlan DecodePass::plan_sum(int head,
+                              std::initializer_list<const std::vector<ChunkSum>*> parts) const {
   HeadPlan plan;
   plan.maximum = -kInfinity;
-  for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
-    const ChunkSum& sum = workspace_.chunk_sums[head_chunk_index(head, chunk)];
-    plan.not_finite |= std::isnan(sum.sum) || sum.maximum == kInfinity;
-    plan.maximum = std::max(plan.maximum, sum.maximum);
+  for (const std::vector<ChunkSum>* sums : parts) {
+    for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
+      const ChunkSum& sum = (*sums)[head_chunk_index(head, chunk)];
+      plan.not_finite |= std::isnan(sum.sum) || sum.maximum == kInfinity;
+      plan.maximum = std::max(plan.maximum, sum.maximum);
+    }
   }
   plan.all_minus_infinity = plan.maximum == -kInfinity;
-  for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
-    const ChunkSum& sum = workspace_.chunk_sums[head_chunk_index(head, chunk)];
-    plan.total += sum.sum * std::exp2(static_cast<double>(sum.maximum) - plan.maximum);
+  for (const std::vector<ChunkSum>* sums : parts) {
+    for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
+      const ChunkSum& sum = (*sums)[head_chunk_index(head, chunk)];
+      plan.total += sum.sum * std::exp2(static_cast<double>(sum.maximum) - plan.maximum);
+    }
   }
   plan.log_sum_exp = plan.maximum + std::log2(plan.total);
-  if (mode_ == RowMode::sift) {
-    plan.threshold = round_down(workspace_.ln_thresholds[head] * kLog2E + plan.log_sum_exp);
-    plan.empty = !(plan.maximum > plan.threshold) && policy_.sink == 0 && policy_.recent == 0;
-    if (plan.empty && policy_.empty == EmptyRow::highest) plan.only_key = highest_key(head, plan);
-  }
+  return plan;
+}
+
+// Candidates are keys whose estimate comes within the margin of the threshold; where there are
+// none, the key with the highest estimate is one.
+void DecodePass::plan_estimates(int head) {
+  HeadPlan plan = plan_sum(head, {&workspace_.chunk_sums});
+  const double ln_threshold = workspace_.ln_thresholds[head] - policy_.margin;
+  plan.threshold = round_down(ln_threshold * kLog2E + plan.log_sum_exp);
+  plan.empty = !(plan.maximum > plan.threshold) && !forces();
+  if (plan.empty) plan.only_key = highest_key(head, plan.maximum);
+  workspace_.estimate_plans[head] = plan;
+}
+
+// Where scores are estimated, those of candidates are exact by now, and the estimates of the rest
+// stand for theirs.
+void DecodePass::plan_head(int head) {
+  HeadPlan plan = estimates_ ? plan_sum(head, {&workspace_.chunk_sums, &workspace_.rest_sums})
+                             : plan_sum(head, {&workspace_.chunk_sums});
+  if (estimates_) plan.not_finite |= workspace_.estimate_plans[head].not_finite;
+  if (mode_ == RowMode::sift) plan_selection(head, plan);
   workspace_.plans[head] = plan;
 }
 
-// The first key with the head's greatest score; 0 where scores are not finite.
-std::int64_t DecodePass::highest_key(int head, const HeadPlan& plan) {
+void DecodePass::plan_selection(int head, HeadPlan& plan) {
+  plan.threshold = round_down(workspace_.ln_thresholds[head] * kLog2E + plan.log_sum_exp);
+  const float highest = highest_score(head);
+  plan.empty = !(highest > plan.threshold) && !forces();
+  if (plan.empty && policy_.empty == EmptyRow::highest) plan.only_key = highest_key(head, highest);
+}
+
+// Of all scores, or of the candidates'.
+float DecodePass::highest_score(int head) const {
+  float highest = -kInfinity;
   for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
-    if (workspace_.chunk_sums[head_chunk_index(head, chunk)].maximum != plan.maximum) continue;
-    const float* scores = chunk_scores(head / layout_.group, chunk) +
-                          static_cast<std::size_t>(head % layout_.group) * kScoreStride;
-    const float* found = std::find(scores, scores + chunk_keys(chunk), plan.maximum);
+    highest = std::max(highest, workspace_.chunk_sums[head_chunk_index(head, chunk)].maximum);
+  }
+  return highest;
+}
+
+// The first key with the head's greatest score; 0 where scores are not finite.
+std::int64_t DecodePass::highest_key(int head, float highest) {
+  for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
+    if (workspace_.chunk_sums[head_chunk_index(head, chunk)].maximum != highest) continue;
+    const float* scores = head_scores(head, chunk);
+    const float* found = std::find(scores, scores + chunk_keys(chunk), highest);
     if (found != scores + chunk_keys(chunk)) return chunk * kChunkKeys + (found - scores);
   }
   return 0;
@@ -70,12 +122,14 @@ std::int64_t DecodePass::highest_key(int head, const HeadPlan& plan) {
 void DecodePass::finish_values(int kv_head) {
   GroupProgress& progress = workspace_.progress[kv_head];
   if (progress.values_left.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-  ChunkRows rows;
+  GroupFacts facts;
   for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
-    rows.rows += workspace_.chunk_rows[chunk_index(kv_head, chunk)].rows;
-    rows.rows_eligible += workspace_.chunk_rows[chunk_index(kv_head, chunk)].rows_eligible;
+    const ChunkRows& rows = workspace_.chunk_rows[chunk_index(kv_head, chunk)];
+    facts.union_rows += rows.values;
+    facts.union_eligible += rows.values_eligible;
+    facts.candidate_rows += estimates_ ? rows.candidates : 0;
   }
-  workspace_.group_rows[kv_head] = rows;
+  workspace_.group_facts[kv_head] = facts;
   for (int i = 0; i < layout_.group; ++i) merge_sifted(kv_head * layout_.group + i);
 }
 

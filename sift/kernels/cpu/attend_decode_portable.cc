@@ -32,15 +32,15 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 int lanes() { return static_cast<int>(hn::Lanes(FloatTag())); }
 
-// How Lanes values from column `column` of a cache row become floats.
+// How Lanes values from column `column` of a cache row, or of a shadow of one, become floats.
 struct LoadF32 {
-  static Float load(const std::byte* row, int column) {
+  static Float load(const std::byte* row, int column, int) {
     return hn::LoadU(FloatTag(), reinterpret_cast<const float*>(row) + column);
   }
 };
 
 struct LoadF16 {
-  static Float load(const std::byte* row, int column) {
+  static Float load(const std::byte* row, int column, int) {
     const hn::Rebind<hwy::float16_t, FloatTag> tag;
     return hn::PromoteTo(FloatTag(),
                          hn::LoadU(tag, reinterpret_cast<const hwy::float16_t*>(row) + column));
@@ -48,7 +48,7 @@ struct LoadF16 {
 };
 
 struct LoadBF16 {
-  static Float load(const std::byte* row, int column) {
+  static Float load(const std::byte* row, int column, int) {
     const hn::Rebind<hwy::bfloat16_t, FloatTag> tag;
     return hn::PromoteTo(FloatTag(),
                          hn::LoadU(tag, reinterpret_cast<const hwy::bfloat16_t*>(row) + column));
@@ -56,7 +56,7 @@ struct LoadBF16 {
 };
 
 struct LoadQ8 {
-  static Float load(const std::byte* row, int column) {
+  static Float load(const std::byte* row, int column, int) {
     constexpr int kBlockValues = 32;
     constexpr int kBlockBytes = 34;  // a half, then 32 signed bytes
     const std::byte* block = row + column / kBlockValues * kBlockBytes;
@@ -70,20 +70,69 @@ struct LoadQ8 {
   }
 };
 
+// Scale (part 0) or zero (part 1) of the values whose codes lie in Lanes bytes from `byte` on.
+template <int kBlock>
+Float shadow_part(const std::byte* scales, int byte, int part) {
+  const auto value = [&](int block) {
+    Half half;
+    std::memcpy(&half, scales + (2 * block + part) * 2, sizeof(half));
+    return hn::Set(FloatTag(), static_cast<float>(half));
+  };
+  const int first = 2 * byte / kBlock;
+  const int last = 2 * (byte + lanes() - 1) / kBlock;
+  if (first == last) return value(first);
+  return hn::IfThenElse(hn::FirstN(FloatTag(), kBlock / 2), value(first), value(last));
+}
+
+// Columns 0 to 15 of 32 are the even values, in the low halves of 16 bytes, then come the odd ones.
+template <int kBlock>
+struct LoadShadow4 {
+  static Float load(const std::byte* row, int column, int head_dim) {
+    const int byte = column / 32 * 16 + column % 16;
+    const hn::Rebind<std::uint8_t, FloatTag> bytes;
+    const hn::Rebind<std::int32_t, FloatTag> words;
+    const auto* first = reinterpret_cast<const std::uint8_t*>(row) + byte;
+    const auto both = hn::PromoteTo(words, hn::LoadU(bytes, first));
+    const auto codes =
+        column % 32 < 16 ? hn::And(both, hn::Set(words, 15)) : hn::ShiftRight<4>(both);
+    const std::byte* scales = row + head_dim / 2;
+    return hn::MulAdd(hn::ConvertTo(FloatTag(), codes), shadow_part<kBlock>(scales, byte, 0),
+                      shadow_part<kBlock>(scales, byte, 1));
+  }
+};
+
+// e4m3 has the form of a half with 7 bits less, and an exponent that is 8 less.
+struct LoadShadowFp8 {
+  static Float load(const std::byte* row, int column, int head_dim) {
+    const hn::Rebind<std::uint8_t, FloatTag> bytes;
+    const hn::Rebind<std::uint16_t, FloatTag> words;
+    const hn::Rebind<hwy::float16_t, FloatTag> halves;
+    const auto code =
+        hn::PromoteTo(words, hn::LoadU(bytes, reinterpret_cast<const std::uint8_t*>(row) + column));
+    const auto sign = hn::ShiftLeft<8>(hn::And(code, hn::Set(words, 0x80)));
+    const auto magnitude = hn::ShiftLeft<7>(hn::And(code, hn::Set(words, 0x7f)));
+    float scale = 0;
+    std::memcpy(&scale, row + head_dim, sizeof(scale));
+    return hn::Mul(hn::PromoteTo(FloatTag(), hn::BitCast(halves, hn::Or(sign, magnitude))),
+                   hn::Set(FloatTag(), scale * 0x1p8F));
+  }
+};
+
 template <class Load>
 float dot(const float* query, const std::byte* key, int head_dim) {
   Float sum = hn::Zero(FloatTag());
   for (int column = 0; column < head_dim; column += lanes()) {
-    sum = hn::MulAdd(hn::LoadU(FloatTag(), query + column), Load::load(key, column), sum);
+    sum = hn::MulAdd(hn::LoadU(FloatTag(), query + column), Load::load(key, column, head_dim), sum);
   }
   return hn::GetLane(hn::SumOfLanes(FloatTag(), sum));
 }
 
-template <class Load>
-void score(const GroupLayout& layout, const float* query, const std::byte* const* blocks, int keys,
-           float* scores) {
+// Scores of rows that `row_at` tells the place of.
+template <class Load, class RowAt>
+void score_each(const GroupLayout& layout, const float* query, int keys, const RowAt& row_at,
+                float* scores) {
   for (int key = 0; key < keys; ++key) {
-    const std::byte* row = blocks[key / kBlockKeys] + key % kBlockKeys * layout.row_bytes;
+    const std::byte* row = row_at(key);
     for (int head = 0; head < layout.group; ++head) {
       scores[head * kScoreStride + key] =
           dot<Load>(query + head * layout.head_dim, row, layout.head_dim);
@@ -96,13 +145,32 @@ void score(const GroupLayout& layout, const float* query, const std::byte* const
 }
 
 template <class Load>
+void score(const GroupLayout& layout, const float* query, const std::byte* const* blocks, int keys,
+           float* scores) {
+  const auto row_at = [&](int key) HWY_ATTR {
+    return blocks[key / kBlockKeys] + key % kBlockKeys * layout.row_bytes;
+  };
+  score_each<Load>(layout, query, keys, row_at, scores);
+}
+
+template <class Load>
+void score_rows(const GroupLayout& layout, const float* query, const std::byte* const* rows,
+                int count, float* scores) {
+  const auto row_at = [&](int key) HWY_ATTR {
+    hwy::Prefetch(rows[key + kRowsAhead]);
+    return rows[key];
+  };
+  score_each<Load>(layout, query, count, row_at, scores);
+}
+
+template <class Load>
 void accumulate(const GroupLayout& layout, const float* weights, const std::byte* const* rows,
                 int count, float* sums) {
   const FloatTag tag;
   for (int row = 0; row < count; ++row) {
     hwy::Prefetch(rows[row + kRowsAhead]);
     for (int column = 0; column < layout.head_dim; column += lanes()) {
-      const Float value = Load::load(rows[row], column);
+      const Float value = Load::load(rows[row], column, layout.head_dim);
       for (int head = 0; head < layout.group; ++head) {
         float* sum = sums + head * layout.head_dim + column;
         const Float weight = hn::Set(tag, weights[head * kScoreStride + row]);
@@ -234,6 +302,10 @@ const DecodeKernels& table() {
   static const DecodeKernels kKernels = {
       .name = hwy::TargetName(HWY_TARGET),
       .score = {score<LoadF32>, score<LoadF16>, score<LoadBF16>, score<LoadQ8>},
+      .score_rows = {score_rows<LoadF32>, score_rows<LoadF16>, score_rows<LoadBF16>,
+                     score_rows<LoadQ8>},
+      .score_shadow = {score<LoadShadow4<16>>, score<LoadShadow4<32>>, score<LoadShadow4<64>>,
+                       score<LoadShadowFp8>},
       .accumulate = {accumulate<LoadF32>, accumulate<LoadF16>, accumulate<LoadBF16>,
                      accumulate<LoadQ8>},
       .maximum = maximum,

@@ -20,7 +20,7 @@ void DecodePass::value_item(std::int64_t number, const Item& at, std::int64_t ne
   Survivors& survivors = thread.survivors[thread.turn];
   thread.turn = 1 - thread.turn;
   Survivors& following = thread.survivors[thread.turn];
-  wait_for_plan(at.kv_head);
+  wait_for(workspace_.progress[at.kv_head].planned);
   if (survivors.item != number) select_chunk(number, at, thread, survivors);
   // The next item's survivors are sought now, so that their rows can be on their way.
   following.row_count = 0;
@@ -37,12 +37,12 @@ void DecodePass::value_item(std::int64_t number, const Item& at, std::int64_t ne
   finish_values(at.kv_head);
 }
 
-// Finds the keys of a chunk that any head keeps, their weights and their rows.
-void DecodePass::select_chunk(std::int64_t number, const Item& at, DecodeThread& thread,
-                              Survivors& survivors) {
+// Finds the keys of a chunk that any head keeps under its plan, and their scores.
+Selected DecodePass::select(const Item& at, const std::vector<HeadPlan>& plans,
+                            DecodeThread& thread, Survivors& survivors) {
   const std::int64_t first_key = at.chunk * kChunkKeys;
   for (int i = 0; i < layout_.group; ++i) {
-    const HeadPlan& plan = workspace_.plans[at.kv_head * layout_.group + i];
+    const HeadPlan& plan = plans[at.kv_head * layout_.group + i];
     const std::int64_t only = plan.only_key - first_key;
     thread.thresholds[i] = plan.threshold;
     thread.only_keys[i] =
@@ -63,14 +63,23 @@ void DecodePass::select_chunk(std::int64_t number, const Item& at, DecodeThread&
                     .counts = survivors.counts.data(),
                     .masks = survivors.masks.data()};
   kernels_.select(task, selected);
-  survivors.item = number;
   survivors.row_count = selected.rows;
-  workspace_.chunk_rows[chunk_index(at.kv_head, at.chunk)] = {selected.rows,
-                                                              selected.rows_eligible};
-  weigh_survivors(at, survivors);
+  return selected;
 }
 
-// Scores become weights relative to the head's maximum, key numbers become addresses.
+// Finds the survivors of a chunk, their weights and their rows.
+void DecodePass::select_chunk(std::int64_t number, const Item& at, DecodeThread& thread,
+                              Survivors& survivors) {
+  const Selected selected = select(at, workspace_.plans, thread, survivors);
+  survivors.item = number;
+  ChunkRows& rows = workspace_.chunk_rows[chunk_index(at.kv_head, at.chunk)];
+  rows.values = selected.rows;
+  rows.values_eligible = selected.rows_eligible;
+  weigh_survivors(at, survivors);
+  locate(value_pages(at), survivors);
+}
+
+// Scores become weights relative to the head's maximum.
 void DecodePass::weigh_survivors(const Item& at, Survivors& survivors) {
   for (int i = 0; i < layout_.group; ++i) {
     const int head = at.kv_head * layout_.group + i;
@@ -80,11 +89,13 @@ void DecodePass::weigh_survivors(const Item& at, Survivors& survivors) {
         kernels_.replace_exp2(survivors.weights.data() + i * kScoreStride,
                               padded_keys(survivors.row_count), workspace_.plans[head].maximum);
   }
-  const ChunkPages pages = value_pages(at);
-  const std::size_t row_bytes = layout_.row_bytes;
+}
+
+// Key numbers become addresses.
+void DecodePass::locate(const ChunkPages& pages, Survivors& survivors) const {
   for (int i = 0; i < survivors.row_count; ++i) {
     const std::size_t key = survivors.indices[i];
-    survivors.rows[i] = pages[key / kPageRows] + key % kPageRows * row_bytes;
+    survivors.rows[i] = pages[key / kPageRows] + key % kPageRows * layout_.row_bytes;
   }
 }
 
@@ -107,7 +118,7 @@ void DecodePass::accumulate_chunk(const Item& at, const float* weights,
 
 void DecodePass::quantile_item(int head, DecodeThread& thread) {
   const int kv_head = head / layout_.group;
-  wait_for_plan(kv_head);
+  wait_for(workspace_.progress[kv_head].planned);
   const HeadPlan& plan = workspace_.plans[head];
   if (plan.not_finite || plan.all_minus_infinity) return;
   for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {

@@ -41,6 +41,8 @@ std::size_t order_floats(std::int64_t visible, RowMode mode) {
 void ensure_thread(DecodeThread& thread, std::size_t group, std::int64_t visible, RowMode mode) {
   grow(thread.blocks, kChunkKeys / kBlockKeys + kBlocksAhead);
   for (Survivors& survivors : thread.survivors) ensure_survivors(survivors, group);
+  ensure_survivors(thread.candidates, group);
+  thread.exact.ensure(group * kScoreStride);
   grow(thread.thresholds, group);
   grow(thread.only_keys, group);
   for (auto& order : thread.order) order.ensure(order_floats(visible, mode));
@@ -60,16 +62,19 @@ void DecodeWorkspace::ensure(const AttentionShape& shape, std::int64_t visible, 
   const auto dim = static_cast<std::size_t>(shape.head_dim);
   const std::size_t chunks = chunk_count(visible);
   query.ensure(heads * dim);
+  shadow_query.ensure(heads * dim);
   scores.ensure(score_floats(shape, visible, mode));
   partials.ensure(partial_floats(shape, visible));
   grow(chunk_sums, chunks * heads);
+  grow(rest_sums, chunks * heads);
   grow(chunk_kept, chunks * heads);
   grow(chunk_rows, chunks * kv_heads);
+  grow(estimate_plans, heads);
   grow(plans, heads);
   grow(ln_thresholds, heads);
   grow(ln_thetas, heads);
   grow(facts, heads);
-  grow(group_rows, kv_heads);
+  grow(group_facts, kv_heads);
   if (progress.size() < kv_heads) progress = std::vector<GroupProgress>(kv_heads);
   grow(threads, static_cast<std::size_t>(thread_count));
   for (DecodeThread& thread : threads) ensure_thread(thread, group, visible, mode);

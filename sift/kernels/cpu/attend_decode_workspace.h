@@ -25,15 +25,16 @@ struct ChunkKept {
   float mass = 0;
 };
 
-/// Rows of V that one group read of one chunk.
+/// Rows that one group read of one chunk.
 struct ChunkRows {
-  int rows = 0;
-  int rows_eligible = 0;
+  int values = 0;
+  int values_eligible = 0;
+  int candidates = 0;  ///< of K, after an estimate
 };
 
-/// What follows from all scores of one head (base 2).
+/// What follows from all scores of one head (base 2), or from all estimates of them.
 struct HeadPlan {
-  float maximum = 0;
+  float maximum = 0;           ///< of all scores, estimates that stand for them included
   double total = 0;            ///< Σ 2^(score − maximum)
   double log_sum_exp = 0;      ///< maximum + log2(total)
   float threshold = 0;         ///< keys pass with a greater score
@@ -63,13 +64,17 @@ struct DecodeThread {
   std::vector<float> thresholds;         ///< [group]
   std::vector<int> only_keys;            ///< [group]
   AlignedBuffer<float> order[2];         ///< [visible keys + kBlockKeys] for order statistics
+  Survivors candidates;                  ///< their weights are estimated scores
+  AlignedBuffer<float> exact;            ///< [group, kScoreStride] exact scores of candidates
 };
 
 /// Progress of one KV head through its chunks.
 struct GroupProgress {
   std::atomic<std::int64_t> scores_left{0};
+  std::atomic<std::int64_t> candidates_left{0};
   std::atomic<std::int64_t> values_left{0};
-  std::atomic<bool> planned{false};
+  std::atomic<bool> estimated{false};  ///< estimate_plans are made
+  std::atomic<bool> planned{false};    ///< plans are made
 };
 
 /// Memory that attend_decode uses again and again: one for each caller that runs at a time.
@@ -82,18 +87,21 @@ struct DecodeWorkspace {
   std::size_t bytes() const;
 
   const DecodeKernels& kernels;
-  AlignedBuffer<float> query;           ///< [heads, head_dim], scaled to base 2
-  AlignedBuffer<float> scores;          ///< [kv_heads, chunks, group, kScoreStride]
-  AlignedBuffer<float> partials;        ///< [kv_heads, chunks, group, head_dim]
-  std::vector<ChunkSum> chunk_sums;     ///< [kv_heads, chunks, group]
-  std::vector<ChunkKept> chunk_kept;    ///< [kv_heads, chunks, group]
-  std::vector<ChunkRows> chunk_rows;    ///< [kv_heads, chunks]
-  std::vector<HeadPlan> plans;          ///< [heads]
-  std::vector<double> ln_thresholds;    ///< [heads]
-  std::vector<double> ln_thetas;        ///< [heads] recorded quantiles
-  std::vector<HeadFacts> facts;         ///< [heads]
-  std::vector<ChunkRows> group_rows;    ///< [kv_heads]
-  std::vector<GroupProgress> progress;  ///< [kv_heads]
+  AlignedBuffer<float> query;            ///< [heads, head_dim], scaled to base 2
+  AlignedBuffer<float> shadow_query;     ///< the same in the order of DecodeKernels::score_shadow
+  AlignedBuffer<float> scores;           ///< [kv_heads, chunks, group, kScoreStride]
+  AlignedBuffer<float> partials;         ///< [kv_heads, chunks, group, head_dim]
+  std::vector<ChunkSum> chunk_sums;      ///< [kv_heads, chunks, group]
+  std::vector<ChunkSum> rest_sums;       ///< the same of estimates of keys that are no candidates
+  std::vector<ChunkKept> chunk_kept;     ///< [kv_heads, chunks, group]
+  std::vector<ChunkRows> chunk_rows;     ///< [kv_heads, chunks]
+  std::vector<HeadPlan> estimate_plans;  ///< [heads] which keys are candidates
+  std::vector<HeadPlan> plans;           ///< [heads]
+  std::vector<double> ln_thresholds;     ///< [heads]
+  std::vector<double> ln_thetas;         ///< [heads] recorded quantiles
+  std::vector<HeadFacts> facts;          ///< [heads]
+  std::vector<GroupFacts> group_facts;   ///< [kv_heads]
+  std::vector<GroupProgress> progress;   ///< [kv_heads]
   std::vector<DecodeThread> threads;
 };
 

@@ -43,7 +43,7 @@ class RowsAttention {
   void run();
 
  private:
-  void expand_keys();
+  void expand_keys(KeySource source, AlignedBuffer<float>& panel);
   RowSpan next_span(std::int64_t begin) const;
   void run_span();
   void prepare_thresholds();
@@ -52,6 +52,7 @@ class RowsAttention {
   void run_block(int kv_head, std::int64_t begin, std::int64_t height);
   void throw_if_failed() const;
   void report_row(std::int64_t row);
+  void report_errors(std::int64_t row);
 
   RowsCall call_;
   int threads_;
@@ -69,12 +70,17 @@ RowsAttention::RowsAttention(const RowsCall& call)
   call_.panel_pages = panel_pages(call.state.shape(), keys_);
   const std::int64_t rows = std::min(call.segment.row_count, kSpanRows);
   call_.workspace.head_results.resize(static_cast<std::size_t>(rows * call_.heads()));
-  call_.workspace.group_results.resize(static_cast<std::size_t>(rows * call_.kv_heads()));
+  call_.workspace.group_facts.resize(static_cast<std::size_t>(rows * call_.kv_heads()));
 }
 
 void RowsAttention::run() {
-  expand_keys();
-  if (needs_means(call_.state.policy())) {
+  const Policy& policy = call_.state.policy();
+  ensure_scratch(call_, 1, keys_);
+  expand_keys(KeySource::exact, call_.workspace.keys);
+  if (keeps_key_shadow(policy) && call_.segment.row_count > call_.segment.prompt_rows) {
+    expand_keys(KeySource::shadow, call_.workspace.shadows);
+  }
+  if (needs_means(policy)) {
     value_sums_.assign(static_cast<std::size_t>(call_.kv_heads() * call_.dim()), 0.0);
     summed_slots_.assign(static_cast<std::size_t>(call_.kv_heads()), 0);
     call_.workspace.means.ensure(means_floats(call_.state.shape()));
@@ -86,18 +92,16 @@ void RowsAttention::run() {
 }
 
 // Transposed once, the keys serve all row blocks and query heads.
-void RowsAttention::expand_keys() {
+void RowsAttention::expand_keys(KeySource source, AlignedBuffer<float>& panel) {
   const std::int64_t tiles = call_.panel_pages * call_.kv_heads();
-  call_.workspace.keys.ensure(static_cast<std::size_t>(call_.panel_pages) *
-                              panel_page_floats(call_.state.shape()));
-  ensure_scratch(call_, 1, keys_);
+  panel.ensure(static_cast<std::size_t>(call_.panel_pages) *
+               panel_page_floats(call_.state.shape()));
 #pragma omp parallel for schedule(static) num_threads(threads_)
   for (std::int64_t index = 0; index < tiles; ++index) {
     const auto thread = static_cast<std::size_t>(omp_get_thread_num());
-    expand_key_tile(
-        call_, static_cast<int>(index / call_.panel_pages), index % call_.panel_pages, keys_,
-        call_.workspace.scratch[thread].rows.data(),
-        call_.workspace.keys.data() + static_cast<std::size_t>(index) * call_.tile_size());
+    expand_key_tile(call_, source, static_cast<int>(index / call_.panel_pages),
+                    index % call_.panel_pages, keys_, call_.workspace.scratch[thread].rows.data(),
+                    panel.data() + static_cast<std::size_t>(index) * call_.tile_size());
   }
 }
 
@@ -119,8 +123,10 @@ void RowsAttention::run_span() {
   if (call_.span.sifts && !call_.carries()) prepare_thresholds();
   run_blocks();
   throw_if_failed();
-  if (call_.carries()) return;  // its rows were observed one by one
-  for (std::int64_t row = call_.span.begin; row < call_.span.end; ++row) report_row(row);
+  for (std::int64_t row = call_.span.begin; row < call_.span.end; ++row) {
+    if (!call_.carries()) report_row(row);  // others were observed one by one
+    if (call_.estimates()) report_errors(row);
+  }
 }
 
 void RowsAttention::prepare_thresholds() {
@@ -206,35 +212,43 @@ void RowsAttention::report_row(std::int64_t row) {
     return;
   }
   for (int kv_head = 0; kv_head < call_.kv_heads(); ++kv_head) {
-    const RowsWorkspace::GroupResult& group = call_.group_result(row, kv_head);
-    call_.state.observe_group(call_.layer, kv_head, identity, group.union_rows,
-                              group.union_eligible);
+    call_.state.observe_group(call_.layer, kv_head, identity, call_.group_facts(row, kv_head));
+  }
+}
+
+void RowsAttention::report_errors(std::int64_t row) {
+  for (int head = 0; head < call_.heads(); ++head) {
+    call_.state.observe_error(call_.layer, head, call_.segment.identity(row),
+                              call_.head_result(row, head).error);
   }
 }
 
 }  // namespace
 
 std::size_t RowsWorkspace::bytes() const {
-  std::size_t floats = keys.size() + means.size();
+  std::size_t floats = keys.size() + shadows.size() + means.size();
   for (const Scratch& s : scratch) {
-    floats += s.queries.size() + s.scores.size() + s.tile.size() + s.rows.size() + s.sums.size() +
-              s.copy.size();
+    floats += s.queries.size() + s.scores.size() + s.estimates.size() + s.tile.size() +
+              s.rows.size() + s.sums.size() + s.exact_sums.size() + s.copy.size();
   }
   return floats * sizeof(float) + head_results.capacity() * sizeof(HeadResult) +
-         group_results.capacity() * sizeof(GroupResult);
+         group_facts.capacity() * sizeof(GroupFacts);
 }
 
 std::size_t rows_workspace_bytes(const AttentionShape& shape, const Policy& policy,
                                  std::int64_t rows, std::int64_t keys, int threads) {
   const std::int64_t height = std::min(block_height(shape, keys), rows);
+  const bool estimates = keeps_key_shadow(policy);
   std::size_t floats =
       static_cast<std::size_t>(panel_pages(shape, keys)) * panel_page_floats(shape);
+  if (estimates) floats *= 2;  // the shadows of the same pages
   if (needs_means(policy)) floats += means_floats(shape);
-  floats += static_cast<std::size_t>(threads) * scratch_sizes(shape, height, keys).total();
+  floats +=
+      static_cast<std::size_t>(threads) * scratch_sizes(shape, height, keys, estimates).total();
   const auto results = static_cast<std::size_t>(std::min(rows, kSpanRows));
   const std::size_t result_bytes =
       static_cast<std::size_t>(shape.heads) * sizeof(RowsWorkspace::HeadResult) +
-      static_cast<std::size_t>(shape.kv_heads) * sizeof(RowsWorkspace::GroupResult);
+      static_cast<std::size_t>(shape.kv_heads) * sizeof(GroupFacts);
   return floats * sizeof(float) + results * result_bytes;
 }
 

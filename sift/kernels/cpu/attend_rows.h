@@ -13,7 +13,7 @@ namespace sift::cpu {
 /// What many-row attention needs besides its arguments; keep one per backend. Buffers grow to what
 /// was needed so far: the keys of one layer as floats, at most 32 MiB; 2 MiB per thread, or one row
 /// of scores of the query heads that share a KV head where that is more; and tables of
-/// a few MiB.
+/// a few MiB. Rows with estimated scores take twice that, for the shadows of keys.
 struct RowsWorkspace {
   /// Bytes of the buffers as they are now.
   std::size_t bytes() const;
@@ -23,33 +23,40 @@ struct RowsWorkspace {
   struct Scratch {
     AlignedBuffer<float> queries;           ///< [block rows, head_dim], scaled
     AlignedBuffer<float> scores;            ///< [block rows, keys], then weights
+    AlignedBuffer<float> estimates;         ///< the same of estimated scores
     AlignedBuffer<float> tile;              ///< one page of keys or values as floats
     AlignedBuffer<float> rows;              ///< the same before it is transposed
     AlignedBuffer<float> sums;              ///< [block rows, padded head_dim]
-    AlignedBuffer<float> copy;              ///< [keys]: scores of a recorded row
+    AlignedBuffer<float> exact_sums;        ///< the same by exact sifting beside estimates
+    AlignedBuffer<float> copy;              ///< [keys + 16]: scores of a row
     std::vector<ScoreScan> scans;           ///< [heads of the group] of one row
+    std::vector<ScoreScan> estimate_scans;  ///< the same of estimated scores
     std::vector<HeadSelection> selections;  ///< the same
+    std::vector<HeadSelection> estimated;   ///< the same over candidates
+  };
+
+  /// output = sum · (weighted sum of values) + mean · (mean value).
+  struct OutputFactors {
+    float sum = 0;
+    float mean = 0;
   };
 
   /// What one query head of one row came to, until it is reported in row order.
   struct HeadResult {
     double ln_threshold = 0;
     double ln_theta = 0;
-    double sum = 0;  ///< Σ 2^(score − maximum)
     HeadFacts facts;
-    float factor = 0;       ///< of the weighted sum of values
-    float mean_factor = 0;  ///< of the mean value
-  };
-  struct GroupResult {
-    std::int64_t union_rows = 0;
-    std::int64_t union_eligible = 0;
+    OutputFactors factors;
+    OutputFactors exact_factors;  ///< of exact sifting, where scores are estimated
+    EstimateError error;          ///< the same
   };
 
-  std::vector<Scratch> scratch;            ///< [threads], as many as OpenMP would use
-  AlignedBuffer<float> keys;               ///< [kv_heads, pages, head_dim, kPageRows]
-  AlignedBuffer<float> means;              ///< [kv_heads, rows, head_dim]: mean of V up to the row
-  std::vector<HeadResult> head_results;    ///< [rows, heads]
-  std::vector<GroupResult> group_results;  ///< [rows, kv_heads]
+  std::vector<Scratch> scratch;          ///< [threads], as many as OpenMP would use
+  AlignedBuffer<float> keys;             ///< [kv_heads, pages, head_dim, kPageRows]
+  AlignedBuffer<float> shadows;          ///< the same of shadows of keys
+  AlignedBuffer<float> means;            ///< [kv_heads, rows, head_dim]: mean of V up to the row
+  std::vector<HeadResult> head_results;  ///< [rows, heads]
+  std::vector<GroupFacts> group_facts;   ///< [rows, kv_heads]
 };
 
 /// Bytes that a workspace comes to when `rows` rows, the last of which sees `keys` keys, run on

@@ -60,7 +60,9 @@ class Fixture {
         rows_(std::move(rows)),
         prompt_(prompt),
         total_(static_cast<std::int64_t>(rows_.query.size()) / (shape.heads * shape.dim)),
-        cache_({2, shape.kv_heads, shape.dim, shape.type}, total_),
+        cache_({2, shape.kv_heads, shape.dim, shape.type,
+                sidecar_bytes(parse_policy(policy), shape.dim)},
+               total_),
         sequence_(cache_, parse_policy(policy), shape.heads),
         output(rows_.query.size()) {
     sequence_.attention().begin_prompt(prompt);
@@ -162,6 +164,11 @@ void expect_same_statistics(Fixture& actual, Fixture& expected) {
   EXPECT_NEAR(a.realised_sparsity.value_or(-1), e.realised_sparsity.value_or(-1), 1e-12);
   EXPECT_NEAR(a.union_density.value_or(-1), e.union_density.value_or(-1), 1e-12);
   EXPECT_NEAR(a.kept_mass.value_or(-1), e.kept_mass.value_or(-1), 1e-5);
+  EXPECT_EQ(a.k_bytes_read, e.k_bytes_read);
+  EXPECT_EQ(a.k_bytes_dense, e.k_bytes_dense);
+  EXPECT_NEAR(a.candidate_density.value_or(-1), e.candidate_density.value_or(-1), 1e-12);
+  EXPECT_NEAR(a.missed_keys.value_or(-1), e.missed_keys.value_or(-1), 1e-12);
+  EXPECT_NEAR(a.output_error.value_or(-1), e.output_error.value_or(-1), 1e-5);
 }
 
 void expect_agrees(const Shape& shape, const std::string& policy, std::int64_t rows,
@@ -206,6 +213,50 @@ TEST(AttendRows, EveryOption) {
   }
 }
 
+TEST(AttendRows, EstimatesByEveryShadow) {
+  const Shape shape{6, 2, 64, DType::f16};
+  for (const char* shadow : {"bits=4,block=16", "bits=4,block=32", "bits=4,block=64", "bits=fp8",
+                             "bits=3,block=16", "bits=2,block=16", "bits=2,block=64"}) {
+    for (const char* margin : {"0", "0.5", "20"}) {
+      expect_agrees(
+          shape,
+          std::string("sift:paper,warmup=16,tau=0.75,compensate=mean,estimate=quantised,") +
+              shadow + ",margin=" + margin,
+          150, 0);
+    }
+  }
+}
+
+TEST(AttendRows, EstimatesWithEveryOptionAndType) {
+  for (const char* options :
+       {",compensate=renormalise", ",sink=4", ",recent=8", ",sink=3,recent=5,compensate=mean",
+        ",dense_rows=100", ",adapt=0.05", ",adapt=0.1,adapt_target=group,compensate=mean",
+        ",tau=0.95,empty=highest"}) {
+    expect_agrees({6, 2, 32, DType::f16},
+                  "sift:paper,warmup=32,estimate=quantised,block=16" + std::string(options), 260,
+                  0);
+  }
+  for (const DType type : {DType::f32, DType::bf16, DType::q8_0}) {
+    expect_agrees({5, 1, 96, type}, "sift:paper,warmup=16,tau=0.75,estimate=quantised", 140, 0);
+  }
+}
+
+// A margin that makes every key a candidate leaves nothing to the estimates.
+TEST(AttendRows, EstimatesThatExcludeNothingChangeNothing) {
+  const Shape shape{6, 2, 32, DType::f16};
+  const Rows data = random_rows(shape, 200, 8);
+  Fixture exact(shape, "sift:paper,warmup=16,compensate=mean", data, 0);
+  Fixture estimated(shape, "sift:paper,warmup=16,compensate=mean,estimate=quantised,margin=20",
+                    data, 0);
+  exact.attend_all();
+  estimated.attend_all();
+  expect_close(estimated.output, exact.output, 2e-6F);
+  EXPECT_EQ(estimated.statistics().v_bytes_read, exact.statistics().v_bytes_read);
+  EXPECT_EQ(estimated.statistics().candidate_density, 1.0);
+  EXPECT_EQ(estimated.statistics().missed_keys, 0.0);
+  EXPECT_LT(*estimated.statistics().output_error, 1e-6);
+}
+
 TEST(AttendRows, CalibratesOnThePrompt) {
   const Shape shape{6, 2, 32, DType::f16};
   const std::string policy = "sift:paper,calibrate=prefill,warmup=24,compensate=mean,tau=0.75";
@@ -234,7 +285,8 @@ TEST(AttendRows, RowsThatKeepNothing) {
     const std::size_t row = i / 96;
     data.query[i] *= row >= 60 && row % 3 == 0 ? 0 : 0.25F;
   }
-  for (const char* empty : {"zero", "highest"}) {
+  for (const char* empty : {"zero", "highest", "zero,estimate=quantised,margin=0",
+                            "highest,estimate=quantised,margin=0"}) {
     const std::string policy = std::string("sift:paper,warmup=8,tau=0.9,empty=") + empty;
     Fixture actual(shape, policy, data, 0);
     Fixture expected(shape, policy, data, 0);
@@ -256,7 +308,9 @@ TEST(AttendRows, ChunksAndThreadsChangeNothing) {
   for (const char* policy :
        {"full", "sift:paper,warmup=64,compensate=mean", "sift:paper,warmup=64,adapt=0.05",
         "sift:paper,calibrate=prefill,warmup=32,compensate=mean",
-        "sift:paper,warmup=64,adapt=0.05,adapt_target=group,compensate=mean"}) {
+        "sift:paper,warmup=64,adapt=0.05,adapt_target=group,compensate=mean",
+        "sift:paper,warmup=64,compensate=mean,estimate=quantised",
+        "sift:paper,warmup=64,adapt=0.05,estimate=quantised,bits=3,block=16"}) {
     SCOPED_TRACE(policy);
     const Rows data = random_rows(shape, 700, 3);
     Fixture whole(shape, policy, data, 150);
@@ -267,6 +321,7 @@ TEST(AttendRows, ChunksAndThreadsChangeNothing) {
       expect_bitwise_equal(parts.output, whole.output);
       EXPECT_EQ(parts.statistics().v_bytes_read, whole.statistics().v_bytes_read);
       EXPECT_EQ(parts.statistics().kept_mass, whole.statistics().kept_mass);
+      EXPECT_EQ(parts.statistics().output_error, whole.statistics().output_error);
     }
     for (const int threads : {2, 3}) {
       Fixture parallel(shape, policy, data, 150);
@@ -306,7 +361,8 @@ std::string failure_of(const Rows& data, const std::string& policy, int threads)
 
 TEST(AttendRows, NamesLayerAndHeadOfScoresThatCannotBe) {
   const Rows good = random_rows({6, 2, 32}, 150, 1);
-  for (const char* policy : {"full", "sift:paper,warmup=32", "sift:paper,warmup=32,adapt=0.05"}) {
+  for (const char* policy : {"full", "sift:paper,warmup=32", "sift:paper,warmup=32,adapt=0.05",
+                             "sift:paper,warmup=32,estimate=quantised"}) {
     for (const int threads : {1, 2}) {
       Rows data = good;
       EXPECT_EQ(failure_of(data, policy, threads), "no error");
@@ -344,6 +400,7 @@ void expect_nearly_same_sets(Fixture& actual, Fixture& expected) {
   EXPECT_NEAR(static_cast<double>(a.v_bytes_read), static_cast<double>(e.v_bytes_read),
               kHeadsThatDiffer);
   EXPECT_NEAR(a.kept_mass.value_or(-1), e.kept_mass.value_or(-1), 1e-5);
+  EXPECT_NEAR(a.candidate_density.value_or(-1), e.candidate_density.value_or(-1), 1e-5);
 }
 
 TEST(AttendRows, AllRowsAtOnceEqualStepByStepDecoding) {
@@ -352,7 +409,10 @@ TEST(AttendRows, AllRowsAtOnceEqualStepByStepDecoding) {
   for (const char* policy :
        {"full", "sift:paper,tau=0.75,compensate=mean",
         "sift:paper,calibrate=prefill,warmup=64,sink=4,recent=16,compensate=renormalise",
-        "sift:paper,adapt=0.05,adapt_target=group,compensate=mean"}) {
+        "sift:paper,adapt=0.05,adapt_target=group,compensate=mean",
+        "sift:paper,tau=0.75,compensate=mean,estimate=quantised",
+        "sift:paper,calibrate=prefill,warmup=64,sink=4,recent=16,estimate=quantised,bits=fp8",
+        "sift:paper,adapt=0.05,compensate=mean,estimate=quantised,block=64,margin=0"}) {
     SCOPED_TRACE(policy);
     Fixture actual(shape, policy, data, 200);
     Fixture expected(shape, policy, data, 200);

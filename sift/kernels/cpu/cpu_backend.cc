@@ -27,6 +27,8 @@ class CpuBackend final : public Backend {
     return cpu::describe(options_.compute, linear_workspace_.instruction_set());
   }
 
+  void check_decode(const Policy& policy) const override { cpu::check_decode_policy(policy); }
+
   bool prepare(Weight& weight) override {
     omp_set_num_threads(options_.threads);
     weight.packed = cpu::pack(weight.source, options_.compute, linear_workspace_);

@@ -30,6 +30,17 @@ std::size_t score_stride(std::int64_t keys) {
 
 std::int64_t pad_columns(int dim) { return round_up(dim, kColumnMultiple); }
 
+// Shadows of a page's keys as floats [count, head_dim]. They are expanded once for many rows, so
+// the plain definition is fast enough, and takes every format.
+void expand_shadows(const RowsCall& call, int kv_head, std::int64_t page, int count, float* rows) {
+  const KeyShadowFormat format = key_shadow_format(call.state.policy());
+  for (int i = 0; i < count; ++i) {
+    read_key_shadow(format,
+                    call.cache.sidecar_row(Sidecar::key_shadow, kv_head, page * kPageRows + i),
+                    call.dim(), rows + i * call.dim());
+  }
+}
+
 }  // namespace
 
 std::int64_t RowsCall::padded_dim() const { return pad_columns(dim()); }
@@ -42,7 +53,8 @@ std::int64_t block_height(const AttentionShape& shape, std::int64_t keys) {
   return std::clamp<std::int64_t>(fitting, 1, std::max<std::int64_t>(kBlockRows / group, 1));
 }
 
-ScratchSizes scratch_sizes(const AttentionShape& shape, std::int64_t height, std::int64_t keys) {
+ScratchSizes scratch_sizes(const AttentionShape& shape, std::int64_t height, std::int64_t keys,
+                           bool estimates) {
   const auto rows = static_cast<std::size_t>(round_up(height * shape.group_size(), kRowsTogether));
   const auto dim = static_cast<std::size_t>(shape.head_dim);
   const auto padded_dim = static_cast<std::size_t>(pad_columns(shape.head_dim));
@@ -52,31 +64,43 @@ ScratchSizes scratch_sizes(const AttentionShape& shape, std::int64_t height, std
   sizes.tile = padded_dim * kPageRows;
   sizes.rows = dim * kPageRows;
   sizes.sums = rows * padded_dim;
-  sizes.copy = static_cast<std::size_t>(keys);
+  sizes.copy = static_cast<std::size_t>(keys) + kStridePad;
+  if (estimates) {
+    sizes.estimates = sizes.scores;
+    sizes.exact_sums = sizes.sums;
+  }
   return sizes;
 }
 
 void ensure_scratch(const RowsCall& call, std::int64_t height, std::int64_t keys) {
   const auto group = static_cast<std::size_t>(call.group());
-  const ScratchSizes sizes = scratch_sizes(call.state.shape(), height, keys);
+  const ScratchSizes sizes = scratch_sizes(call.state.shape(), height, keys, call.estimates());
   for (RowsWorkspace::Scratch& scratch : call.workspace.scratch) {
     scratch.queries.ensure(sizes.queries);
     scratch.scores.ensure(sizes.scores);
+    scratch.estimates.ensure(sizes.estimates);
     scratch.tile.ensure(sizes.tile);
     scratch.rows.ensure(sizes.rows);
     scratch.sums.ensure(sizes.sums);
+    scratch.exact_sums.ensure(sizes.exact_sums);
     scratch.copy.ensure(sizes.copy);
     scratch.scans.resize(group);
+    scratch.estimate_scans.resize(group);
     scratch.selections.resize(group);
+    scratch.estimated.resize(group);
   }
 }
 
-void expand_key_tile(const RowsCall& call, int kv_head, std::int64_t page, std::int64_t keys,
-                     float* rows, float* tile) {
+void expand_key_tile(const RowsCall& call, KeySource source, int kv_head, std::int64_t page,
+                     std::int64_t keys, float* rows, float* tile) {
   const int count = static_cast<int>(std::min(kPageRows, keys - page * kPageRows));
   if (count < kPageRows) std::fill_n(tile, call.tile_size(), 0.0F);
-  expand_rows(call.cache.layout.type, call.cache.key_page(kv_head, page), count, call.dim(), rows,
-              static_cast<std::size_t>(call.dim()));
+  if (source == KeySource::exact) {
+    expand_rows(call.cache.layout.type, call.cache.key_page(kv_head, page), count, call.dim(), rows,
+                static_cast<std::size_t>(call.dim()));
+  } else {
+    expand_shadows(call, kv_head, page, count, rows);
+  }
   transpose(rows, count, call.dim(), tile, kPageRows);
 }
 
@@ -95,11 +119,17 @@ RowBlock::RowBlock(const RowsCall& call, int kv_head, std::int64_t begin, std::i
       rows_(static_cast<int>(round_up((end - begin) * group_, kRowsTogether))) {}
 
 RowFailure RowBlock::run() {
+  const bool estimates = call_.estimates();
   pack_queries();
-  score();
+  score(KeySource::exact, scratch_.scores.data());
+  if (estimates) score(KeySource::shadow, scratch_.estimates.data());
   for (std::int64_t row = begin_; row < end_; ++row) weigh_row(row);
-  add_values();
+  add_values(estimates ? scratch_.estimates.data() : scratch_.scores.data(), scratch_.sums.data());
   write_output();
+  if (estimates) {
+    add_values(scratch_.scores.data(), scratch_.exact_sums.data());
+    compare_outputs();
+  }
   return failure_;
 }
 
@@ -116,28 +146,32 @@ void RowBlock::pack_queries() {
   std::fill_n(packed, padding * dim_, 0.0F);
 }
 
-const float* RowBlock::key_tile(std::int64_t page) {
+const float* RowBlock::key_tile(KeySource source, std::int64_t page) {
   if (page < call_.panel_pages) {
     const auto index = static_cast<std::size_t>(kv_head_ * call_.panel_pages + page);
-    return call_.workspace.keys.data() + index * call_.tile_size();
+    const RowsWorkspace& workspace = call_.workspace;
+    const auto& panel = source == KeySource::exact ? workspace.keys : workspace.shadows;
+    return panel.data() + index * call_.tile_size();
   }
-  expand_key_tile(call_, kv_head_, page, keys_, scratch_.rows.data(), scratch_.tile.data());
+  expand_key_tile(call_, source, kv_head_, page, keys_, scratch_.rows.data(), scratch_.tile.data());
   return scratch_.tile.data();
 }
 
-void RowBlock::score() {
+void RowBlock::score(KeySource source, float* scores) {
   for (std::int64_t key = 0; key < keys_; key += kPageRows) {
     multiply(rows_, dim_, static_cast<int>(kPageRows),
              {scratch_.queries.data(), static_cast<std::size_t>(dim_)},
-             {key_tile(key / kPageRows), static_cast<std::size_t>(kPageRows)},
-             {scratch_.scores.data() + key, stride_}, false);
+             {key_tile(source, key / kPageRows), static_cast<std::size_t>(kPageRows)},
+             {scores + key, stride_}, false);
   }
 }
 
 // Scores become weights; keys that the row does not see get 0.
 void RowBlock::weigh_row(std::int64_t row) {
   const bool usable = scan_row(row);
-  if (usable && call_.span.sifts) {
+  if (usable && call_.estimates()) {
+    weigh_estimated(row);
+  } else if (usable && call_.span.sifts) {
     weigh_sifted(row);
   } else if (usable) {
     for (int g = 0; g < group_; ++g) weigh_dense(row, g);
@@ -145,6 +179,7 @@ void RowBlock::weigh_row(std::int64_t row) {
   const std::int64_t weighed = usable ? call_.visible(row) : 0;
   for (int g = 0; g < group_; ++g) {
     std::fill(scores(row, g) + weighed, scores(row, g) + keys_, 0.0F);
+    if (call_.estimates()) std::fill(estimates(row, g) + weighed, estimates(row, g) + keys_, 0.0F);
   }
 }
 
@@ -152,13 +187,20 @@ bool RowBlock::scan_row(std::int64_t row) {
   for (int g = 0; g < group_; ++g) {
     ScoreScan& scan = scratch_.scans[static_cast<std::size_t>(g)];
     scan = scan_scores(scores(row, g), call_.visible(row));
-    if (scan.invalid || std::isinf(scan.maximum)) {
-      const RowFailure failure{row, head(g), scan.invalid};
-      if (failure.before(failure_)) failure_ = failure;
-      return false;
-    }
+    if (!is_usable(row, g, scan)) return false;
+    if (!call_.estimates()) continue;
+    ScoreScan& estimate_scan = scratch_.estimate_scans[static_cast<std::size_t>(g)];
+    estimate_scan = scan_scores(estimates(row, g), call_.visible(row));
+    if (!is_usable(row, g, estimate_scan)) return false;
   }
   return true;
+}
+
+bool RowBlock::is_usable(std::int64_t row, int group_head, const ScoreScan& scan) {
+  if (!scan.invalid && !std::isinf(scan.maximum)) return true;
+  const RowFailure failure{row, head(group_head), scan.invalid};
+  if (failure.before(failure_)) failure_ = failure;
+  return false;
 }
 
 void RowBlock::weigh_dense(std::int64_t row, int group_head) {
@@ -177,57 +219,76 @@ void RowBlock::weigh_dense(std::int64_t row, int group_head) {
     const double log_sum_exp = static_cast<double>(maximum) * kLn2 + std::log(sum);
     result.ln_theta = ln_softmax_quantile(copy, log_sum_exp, policy_.tau);
   }
-  result.factor = static_cast<float>(1 / sum);
-  result.mean_factor = 0;
+  result.factors = {static_cast<float>(1 / sum), 0};
 }
 
 void RowBlock::weigh_sifted(std::int64_t row) {
-  const std::int64_t visible = call_.visible(row);
+  std::vector<HeadSelection>& selections = scratch_.selections;
   for (int g = 0; g < group_; ++g) {
-    scratch_.selections[static_cast<std::size_t>(g)] = selection_of(row, g);
+    selections[static_cast<std::size_t>(g)] = exact_selection(row, g);
   }
-  const std::int64_t forced_before = std::min(policy_.sink, visible);
-  const std::int64_t forced_from = std::max<std::int64_t>(visible - policy_.recent, 0);
-  const UnionCount count =
-      select_keys(scratch_.selections.data(), group_, static_cast<std::int32_t>(visible),
-                  static_cast<std::int32_t>(forced_before), static_cast<std::int32_t>(forced_from));
-  call_.group_result(row, kv_head_) = {count.rows, count.eligible};
+  const UnionCount count = select_row(row, selections);
+  call_.group_facts(row, kv_head_) = {count.rows, count.eligible};
   for (int g = 0; g < group_; ++g) {
-    take_selection(scratch_.selections[static_cast<std::size_t>(g)],
-                   call_.head_result(row, head(g)));
+    take_selection(selections[static_cast<std::size_t>(g)], call_.head_result(row, head(g)));
   }
   if (call_.carries()) observe(row);
 }
 
-HeadSelection RowBlock::selection_of(std::int64_t row, int group_head) {
+HeadSelection RowBlock::exact_selection(std::int64_t row, int group_head) {
   const RowIdentity identity = call_.segment.identity(row);
   HeadResult& result = call_.head_result(row, head(group_head));
-  HeadSelection selection;
-  selection.scores = scores(row, group_head);
-  selection.maximum = scratch_.scans[static_cast<std::size_t>(group_head)].maximum;
-  result.sum = sum_exp2(selection.scores, identity.visible, selection.maximum);
   if (call_.carries()) {
     result.ln_threshold = call_.state.ln_threshold(call_.layer, head(group_head), identity);
   }
-  const double log2_sum_exp = static_cast<double>(selection.maximum) + std::log2(result.sum);
-  selection.limit = static_cast<float>(result.ln_threshold * kLog2E + log2_sum_exp);
-  const bool forces = policy_.sink > 0 || policy_.recent > 0;
-  result.facts.empty = !forces && selection.maximum <= selection.limit;
-  if (result.facts.empty && policy_.empty == EmptyRow::highest) {
-    const float* begin = selection.scores;
-    const float* highest = std::find(begin, begin + identity.visible, selection.maximum);
-    selection.only = static_cast<std::int32_t>(highest - begin);
+  float* row_scores = scores(row, group_head);
+  const float maximum = scratch_.scans[static_cast<std::size_t>(group_head)].maximum;
+  const ScoreSum known{maximum, sum_exp2(row_scores, identity.visible, maximum)};
+  return selection_of(row_scores, maximum, known, result.ln_threshold, identity.visible);
+}
+
+float RowBlock::limit_of(const ScoreSum& known, double ln_threshold) const {
+  const double log2_sum_exp = static_cast<double>(known.maximum) + std::log2(known.sum);
+  return static_cast<float>(ln_threshold * kLog2E + log2_sum_exp);
+}
+
+// `highest`: of the scores that may be kept.
+HeadSelection RowBlock::selection_of(float* scores, float highest, const ScoreSum& known,
+                                     double ln_threshold, std::int64_t visible) const {
+  HeadSelection selection;
+  selection.scores = scores;
+  selection.maximum = known.maximum;
+  selection.sum = known.sum;
+  selection.limit = limit_of(known, ln_threshold);
+  selection.empty = !forces() && highest <= selection.limit;
+  if (selection.empty && policy_.empty == EmptyRow::highest) {
+    selection.only =
+        static_cast<std::int32_t>(std::find(scores, scores + visible, highest) - scores);
   }
   return selection;
 }
 
-void RowBlock::take_selection(const HeadSelection& selection, HeadResult& result) const {
-  const bool empty = result.facts.empty;
-  const double kept_mass = std::min(selection.kept_sum / result.sum, 1.0);
-  result.facts = {selection.kept, empty ? 0 : selection.kept_eligible, kept_mass, empty};
+UnionCount RowBlock::select_row(std::int64_t row, std::vector<HeadSelection>& selections) const {
+  const std::int64_t visible = call_.visible(row);
+  const std::int64_t forced_before = std::min(policy_.sink, visible);
+  const std::int64_t forced_from = std::max<std::int64_t>(visible - policy_.recent, 0);
+  return select_keys(selections.data(), group_, static_cast<std::int32_t>(visible),
+                     static_cast<std::int32_t>(forced_before),
+                     static_cast<std::int32_t>(forced_from));
+}
+
+RowsWorkspace::OutputFactors RowBlock::factors_of(const HeadSelection& selection) const {
   const bool renormalise = policy_.compensate == Compensate::renormalise && selection.kept_sum > 0;
-  result.factor = static_cast<float>(1 / (renormalise ? selection.kept_sum : result.sum));
-  result.mean_factor = static_cast<float>(1 - kept_mass);
+  const double kept_mass = std::min(selection.kept_sum / selection.sum, 1.0);
+  return {static_cast<float>(1 / (renormalise ? selection.kept_sum : selection.sum)),
+          static_cast<float>(1 - kept_mass)};
+}
+
+void RowBlock::take_selection(const HeadSelection& selection, HeadResult& result) const {
+  const double kept_mass = std::min(selection.kept_sum / selection.sum, 1.0);
+  result.facts = {selection.kept, selection.empty ? 0 : selection.kept_eligible, kept_mass,
+                  selection.empty};
+  result.factors = factors_of(selection);
 }
 
 void RowBlock::observe(std::int64_t row) {
@@ -235,21 +296,20 @@ void RowBlock::observe(std::int64_t row) {
   for (int g = 0; g < group_; ++g) {
     call_.state.observe_head(call_.layer, head(g), identity, call_.head_result(row, head(g)).facts);
   }
-  const RowsWorkspace::GroupResult& group = call_.group_result(row, kv_head_);
-  call_.state.observe_group(call_.layer, kv_head_, identity, group.union_rows,
-                            group.union_eligible);
+  call_.state.observe_group(call_.layer, kv_head_, identity, call_.group_facts(row, kv_head_));
 }
 
-void RowBlock::add_values() {
+// sums [block rows, padded head_dim] of values under weights [block rows, keys].
+void RowBlock::add_values(const float* weights, float* sums) {
   const auto stride = static_cast<std::size_t>(call_.padded_dim());
-  std::fill_n(scratch_.sums.data(), static_cast<std::size_t>(rows_) * stride, 0.0F);
+  std::fill_n(sums, static_cast<std::size_t>(rows_) * stride, 0.0F);
   std::fill_n(scratch_.tile.data(), static_cast<std::size_t>(kPageRows) * stride, 0.0F);
   for (std::int64_t key = 0; key < keys_; key += kPageRows) {
     const int count = static_cast<int>(std::min(kPageRows, keys_ - key));
     expand_rows(call_.cache.layout.type, call_.cache.value_page(kv_head_, key / kPageRows), count,
                 dim_, scratch_.tile.data(), stride);
-    multiply(rows_, count, static_cast<int>(stride), {scratch_.scores.data() + key, stride_},
-             {scratch_.tile.data(), stride}, {scratch_.sums.data(), stride}, true);
+    multiply(rows_, count, static_cast<int>(stride), {weights + key, stride_},
+             {scratch_.tile.data(), stride}, {sums, stride}, true);
   }
 }
 
@@ -257,9 +317,9 @@ void RowBlock::write_output() const {
   const float* sums = scratch_.sums.data();
   for (int g = 0; g < group_; ++g) {
     for (std::int64_t row = begin_; row < end_; ++row, sums += call_.padded_dim()) {
-      const HeadResult& result = call_.head_result(row, head(g));
-      combine(sums, result.factor, call_.adds_mean() ? call_.mean(row, kv_head_) : nullptr,
-              result.mean_factor, dim_, call_.output + (row * call_.heads() + head(g)) * dim_);
+      const OutputFactors& factors = call_.head_result(row, head(g)).factors;
+      combine(sums, factors.sum, call_.adds_mean() ? call_.mean(row, kv_head_) : nullptr,
+              factors.mean, dim_, call_.output + (row * call_.heads() + head(g)) * dim_);
     }
   }
 }

@@ -3,8 +3,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <vector>
 
 #include "sift/kernels/cpu/attend_rows.h"
+#include "sift/kernels/cpu/candidate_kernels.h"
 
 namespace sift::cpu {
 
@@ -14,6 +16,9 @@ struct RowSpan {
   std::int64_t end = 0;
   bool sifts = false;
 };
+
+/// What keys are scored: themselves, or their shadows.
+enum class KeySource : std::uint8_t { exact, shadow };
 
 /// Rows of a span are held until reported: at most so many.
 inline constexpr std::int64_t kSpanRows = 512;
@@ -42,14 +47,16 @@ struct RowsCall {
   std::int64_t visible(std::int64_t row) const { return segment.identity(row).visible; }
   /// Whether a row's thresholds depend on what the row before it kept.
   bool carries() const { return span.sifts && state.policy().adapt != 0; }
+  /// Whether rows of the span estimate scores before they look at them.
+  bool estimates() const { return span.sifts && keeps_key_shadow(state.policy()); }
   bool adds_mean() const { return span.sifts && state.policy().compensate == Compensate::mean; }
 
   RowsWorkspace::HeadResult& head_result(std::int64_t row, int head) const {
     return workspace.head_results[static_cast<std::size_t>((row - span.begin) * heads() + head)];
   }
-  RowsWorkspace::GroupResult& group_result(std::int64_t row, int kv_head) const {
+  GroupFacts& group_facts(std::int64_t row, int kv_head) const {
     return workspace
-        .group_results[static_cast<std::size_t>((row - span.begin) * kv_heads() + kv_head)];
+        .group_facts[static_cast<std::size_t>((row - span.begin) * kv_heads() + kv_head)];
   }
   float* mean(std::int64_t row, int kv_head) const {
     return workspace.means.data() + (kv_head * kSpanRows + row - span.begin) * dim();
@@ -80,18 +87,24 @@ struct ScratchSizes {
   std::size_t rows = 0;
   std::size_t sums = 0;
   std::size_t copy = 0;
+  std::size_t estimates = 0;   ///< where scores are estimated
+  std::size_t exact_sums = 0;  ///< likewise
 
-  std::size_t total() const { return queries + scores + tile + rows + sums + copy; }
+  std::size_t total() const {
+    return queries + scores + tile + rows + sums + copy + estimates + exact_sums;
+  }
 };
 /// What blocks of up to `height` rows and `keys` keys need.
-ScratchSizes scratch_sizes(const AttentionShape& shape, std::int64_t height, std::int64_t keys);
+ScratchSizes scratch_sizes(const AttentionShape& shape, std::int64_t height, std::int64_t keys,
+                           bool estimates);
 
 /// Makes every thread's scratch large enough for blocks of up to `height` rows and `keys` keys.
 void ensure_scratch(const RowsCall& call, std::int64_t height, std::int64_t keys);
 
-/// Expands one page of keys to a tile [head_dim, kPageRows]; `keys` end the sequence.
-void expand_key_tile(const RowsCall& call, int kv_head, std::int64_t page, std::int64_t keys,
-                     float* rows, float* tile);
+/// Expands one page of keys, or of their shadows, to a tile [head_dim, kPageRows]; `keys` end the
+/// sequence.
+void expand_key_tile(const RowsCall& call, KeySource source, int kv_head, std::int64_t page,
+                     std::int64_t keys, float* rows, float* tile);
 
 /// Attention of rows [begin, end) of a segment for the query heads of one KV head.
 class RowBlock {
@@ -107,23 +120,50 @@ class RowBlock {
 
  private:
   using HeadResult = RowsWorkspace::HeadResult;
+  using OutputFactors = RowsWorkspace::OutputFactors;
+
+  /// Σ 2^(score − maximum) of a row's scores, in double where they are many.
+  struct ScoreSum {
+    float maximum = 0;
+    double sum = 0;
+  };
 
   void pack_queries();
-  const float* key_tile(std::int64_t page);
-  void score();
+  const float* key_tile(KeySource source, std::int64_t page);
+  void score(KeySource source, float* scores);
   void weigh_row(std::int64_t row);
   bool scan_row(std::int64_t row);
+  bool is_usable(std::int64_t row, int group_head, const ScoreScan& scan);
   void weigh_dense(std::int64_t row, int group_head);
   void weigh_sifted(std::int64_t row);
-  HeadSelection selection_of(std::int64_t row, int group_head);
+  HeadSelection exact_selection(std::int64_t row, int group_head);
+  HeadSelection selection_of(float* scores, float highest, const ScoreSum& known,
+                             double ln_threshold, std::int64_t visible) const;
+  UnionCount select_row(std::int64_t row, std::vector<HeadSelection>& selections) const;
+  OutputFactors factors_of(const HeadSelection& selection) const;
   void take_selection(const HeadSelection& selection, HeadResult& result) const;
   void observe(std::int64_t row);
-  void add_values();
+  void add_values(const float* weights, float* sums);
   void write_output() const;
 
+  // Of rows whose scores are estimated (row_block_estimate.cc).
+  void weigh_estimated(std::int64_t row);
+  HeadSelection candidate_selection(std::int64_t row, int group_head);
+  CandidateTask candidate_task(std::int64_t row, int group_head) const;
+  std::int64_t count_candidates(std::int64_t row) const;
+  void compare_outputs() const;
+
+  static ScoreSum sum_scores(const float* scores, std::int64_t count);
+  float limit_of(const ScoreSum& known, double ln_threshold) const;
+  bool forces() const { return policy_.sink > 0 || policy_.recent > 0; }
+  std::size_t row_offset(std::int64_t row, int group_head) const {
+    return static_cast<std::size_t>(group_head * (end_ - begin_) + row - begin_) * stride_;
+  }
   float* scores(std::int64_t row, int group_head) const {
-    return scratch_.scores.data() +
-           static_cast<std::size_t>(group_head * (end_ - begin_) + row - begin_) * stride_;
+    return scratch_.scores.data() + row_offset(row, group_head);
+  }
+  float* estimates(std::int64_t row, int group_head) const {
+    return scratch_.estimates.data() + row_offset(row, group_head);
   }
   int head(int group_head) const { return kv_head_ * group_ + group_head; }
 

@@ -45,7 +45,9 @@ double replace_exp2(float* scores, std::int64_t count, float maximum);
 struct HeadSelection {
   float* scores = nullptr;  ///< [visible]; replaced by 2^(score − maximum), or 0 where not kept
   float maximum = 0;
+  double sum = 0;          ///< Σ 2^(score − maximum) over all keys, for the caller
   float limit = 0;         ///< a key passes when its score is greater
+  bool empty = false;      ///< no key passes and none is forced, for the caller
   std::int32_t only = -1;  ///< a key kept though nothing passes, or −1
 
   std::int64_t kept = 0;                    ///< out: keys kept

@@ -9,6 +9,7 @@
 
 #include "sift/cache/cache_rows.h"
 #include "sift/core/error.h"
+#include "sift/core/key_shadow.h"
 #include "sift/sifting/quantile.h"
 
 namespace sift::reference {
@@ -50,6 +51,13 @@ void check_scores(const Scores& scores, int layer, int head) {
   }
 }
 
+void sum_up(const std::vector<double>& values, Scores& scores) {
+  scores.maximum = *std::max_element(values.begin(), values.end());
+  double sum = 0;
+  for (const double value : values) sum += std::exp(value - scores.maximum);
+  scores.log_sum_exp = scores.maximum + std::log(sum);
+}
+
 Scores score_keys(const float* query, const Rows& keys, int dim, int layer, int head) {
   Scores scores;
   const double scale = 1.0 / std::sqrt(static_cast<double>(dim));
@@ -61,11 +69,8 @@ Scores score_keys(const float* query, const Rows& keys, int dim, int layer, int 
     }
     scores.values[key] = sum * scale;
   }
-  scores.maximum = *std::max_element(scores.values.begin(), scores.values.end());
+  sum_up(scores.values, scores);
   check_scores(scores, layer, head);
-  double sum = 0;
-  for (const double value : scores.values) sum += std::exp(value - scores.maximum);
-  scores.log_sum_exp = scores.maximum + std::log(sum);
   return scores;
 }
 
@@ -101,6 +106,39 @@ Selection select_keys(const AttentionState& state, const Scores& scores, double 
   return selection;
 }
 
+/// Keys whose estimate comes within the margin of the threshold, forced ones, and, where there are
+/// none, the one with the highest estimate: one flag per key.
+std::vector<char> find_candidates(const AttentionState& state, const Scores& estimates,
+                                  double ln_threshold) {
+  const auto visible = static_cast<std::int64_t>(estimates.values.size());
+  const double limit = ln_threshold + estimates.log_sum_exp - state.policy().margin;
+  std::vector<char> candidates(estimates.values.size(), 0);
+  bool any = false;
+  for (std::int64_t key = 0; key < visible; ++key) {
+    candidates[key] = state.is_forced(key, visible) || estimates.values[key] > limit ? 1 : 0;
+    any = any || candidates[key] != 0;
+  }
+  const auto highest = std::max_element(estimates.values.begin(), estimates.values.end());
+  if (!any) candidates[highest - estimates.values.begin()] = 1;
+  return candidates;
+}
+
+/// What sifting over candidates sees: their exact scores, −Inf for the others, and a log-sum-exp in
+/// which the others stand with their estimates.
+Scores correct_scores(const Scores& exact, const Scores& estimates,
+                      const std::vector<char>& candidates) {
+  std::vector<double> best_known = estimates.values;
+  Scores corrected;
+  corrected.values.assign(exact.values.size(), -std::numeric_limits<double>::infinity());
+  for (std::size_t key = 0; key < candidates.size(); ++key) {
+    if (!candidates[key]) continue;
+    best_known[key] = exact.values[key];
+    corrected.values[key] = exact.values[key];
+  }
+  sum_up(best_known, corrected);
+  return corrected;
+}
+
 std::vector<double> weighted_values(const Scores& scores, const Selection& selection,
                                     const Rows& values, int dim) {
   std::vector<double> sum(dim, 0.0);
@@ -127,6 +165,32 @@ void compensate(Compensate kind, double kept_mass, const Rows& values, int dim,
   }
 }
 
+/// Σ (a − b)².
+double squared_distance(const std::vector<double>& a, const std::vector<double>& b) {
+  double sum = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) sum += (a[i] - b[i]) * (a[i] - b[i]);
+  return sum;
+}
+
+/// What one query head keeps and puts out.
+struct Sifted {
+  Selection selection;
+  std::vector<double> output;  // [head_dim]
+};
+
+EstimateError error_of(const Sifted& sifted, const Sifted& exact,
+                       const std::vector<char>& candidates) {
+  EstimateError error;
+  error.exact_kept = exact.selection.facts.kept;
+  for (std::size_t key = 0; key < candidates.size(); ++key) {
+    error.missed += exact.selection.kept[key] && !candidates[key] ? 1 : 0;
+  }
+  const std::vector<double> nothing(exact.output.size(), 0.0);
+  error.output_error = relative_error(squared_distance(sifted.output, exact.output),
+                                      squared_distance(exact.output, nothing));
+  return error;
+}
+
 /// Attention of one KV head's group of query heads.
 class Group {
  public:
@@ -134,62 +198,107 @@ class Group {
         int kv_head)
       : state_(state),
         layer_(layer),
+        cache_(cache),
         row_(row),
         kv_head_(kv_head),
         dim_(cache.layout.head_dim),
         keys_(read_rows(cache, kv_head, row.visible, true)),
         values_(read_rows(cache, kv_head, row.visible, false)),
-        union_(static_cast<std::size_t>(row.visible), 0) {}
+        union_(static_cast<std::size_t>(row.visible), 0),
+        candidates_(union_) {}
 
   void attend(RowMode mode, std::span<const float> query, std::span<float> output) {
+    const bool estimates = mode == RowMode::sift && keeps_key_shadow(state_.policy());
+    if (estimates) shadows_ = read_shadows();
     const int group = state_.shape().group_size();
     for (int head = kv_head_ * group; head < (kv_head_ + 1) * group; ++head) {
-      attend_head(mode, head, query.data() + head * dim_, output.data() + head * dim_);
+      const float* head_query = query.data() + head * dim_;
+      const Scores scores = score_keys(head_query, keys_, dim_, layer_, head);
+      if (mode == RowMode::record) record(head, scores);
+      const std::vector<double> result = mode != RowMode::sift ? attend_all(scores)
+                                         : estimates ? sift_estimated(head, head_query, scores)
+                                                     : sift_exactly(head, scores);
+      std::copy(result.begin(), result.end(), output.data() + head * dim_);
     }
     if (mode == RowMode::sift) report_union();
   }
 
  private:
-  void attend_head(RowMode mode, int head, const float* query, float* output) {
-    const Scores scores = score_keys(query, keys_, dim_, layer_, head);
-    Selection selection;
-    if (mode == RowMode::sift) {
-      selection = select_keys(state_, scores, state_.ln_threshold(layer_, head, row_));
-    } else {
-      selection.kept.assign(scores.values.size(), 1);
+  Rows read_shadows() const {
+    const KeyShadowFormat format = key_shadow_format(state_.policy());
+    Rows rows(static_cast<std::size_t>(row_.visible) * dim_);
+    for (std::int64_t slot = 0; slot < row_.visible; ++slot) {
+      read_key_shadow(format, cache_.sidecar_row(Sidecar::key_shadow, kv_head_, slot), dim_,
+                      rows.data() + slot * dim_);
     }
-    std::vector<double> sum = weighted_values(scores, selection, values_, dim_);
-    if (mode == RowMode::record) {
-      std::vector<double> copy = scores.values;
-      state_.record(layer_, head, row_,
-                    ln_softmax_quantile(copy, scores.log_sum_exp, state_.policy().tau));
-    }
-    if (mode == RowMode::sift) {
-      compensate(state_.policy().compensate, selection.facts.kept_mass, values_, dim_, sum);
-      state_.observe_head(layer_, head, row_, selection.facts);
-      for (std::size_t key = 0; key < union_.size(); ++key) union_[key] |= selection.kept[key];
-    }
-    for (int d = 0; d < dim_; ++d) output[d] = static_cast<float>(sum[d]);
+    return rows;
+  }
+
+  void record(int head, const Scores& scores) {
+    std::vector<double> copy = scores.values;
+    state_.record(layer_, head, row_,
+                  ln_softmax_quantile(copy, scores.log_sum_exp, state_.policy().tau));
+  }
+
+  std::vector<double> attend_all(const Scores& scores) const {
+    Selection all;
+    all.kept.assign(scores.values.size(), 1);
+    return weighted_values(scores, all, values_, dim_);
+  }
+
+  Sifted sift(const Scores& scores, double ln_threshold) const {
+    Sifted sifted;
+    sifted.selection = select_keys(state_, scores, ln_threshold);
+    sifted.output = weighted_values(scores, sifted.selection, values_, dim_);
+    compensate(state_.policy().compensate, sifted.selection.facts.kept_mass, values_, dim_,
+               sifted.output);
+    return sifted;
+  }
+
+  std::vector<double> sift_exactly(int head, const Scores& scores) {
+    const Sifted sifted = sift(scores, state_.ln_threshold(layer_, head, row_));
+    observe(head, sifted.selection);
+    return sifted.output;
+  }
+
+  std::vector<double> sift_estimated(int head, const float* query, const Scores& exact_scores) {
+    const double ln_threshold = state_.ln_threshold(layer_, head, row_);
+    const Scores estimates = score_keys(query, shadows_, dim_, layer_, head);
+    const std::vector<char> candidates = find_candidates(state_, estimates, ln_threshold);
+    const Sifted sifted = sift(correct_scores(exact_scores, estimates, candidates), ln_threshold);
+    state_.observe_error(layer_, head, row_,
+                         error_of(sifted, sift(exact_scores, ln_threshold), candidates));
+    for (std::size_t key = 0; key < candidates.size(); ++key) candidates_[key] |= candidates[key];
+    observe(head, sifted.selection);
+    return sifted.output;
+  }
+
+  void observe(int head, const Selection& selection) {
+    state_.observe_head(layer_, head, row_, selection.facts);
+    for (std::size_t key = 0; key < union_.size(); ++key) union_[key] |= selection.kept[key];
   }
 
   void report_union() {
-    std::int64_t rows = 0;
-    std::int64_t eligible = 0;
+    GroupFacts facts;
     for (std::int64_t key = 0; key < row_.visible; ++key) {
-      rows += union_[key];
-      eligible += union_[key] && !state_.is_forced(key, row_.visible) ? 1 : 0;
+      facts.union_rows += union_[key];
+      facts.union_eligible += union_[key] && !state_.is_forced(key, row_.visible) ? 1 : 0;
+      facts.candidate_rows += candidates_[key];
     }
-    state_.observe_group(layer_, kv_head_, row_, rows, eligible);
+    state_.observe_group(layer_, kv_head_, row_, facts);
   }
 
   AttentionState& state_;
   int layer_;
+  const CacheView& cache_;
   RowIdentity row_;
   int kv_head_;
   int dim_;
   Rows keys_;
   Rows values_;
-  std::vector<char> union_;  // [visible]: kept by any head of the group
+  Rows shadows_;                  // of the keys, where scores are estimated
+  std::vector<char> union_;       // [visible]: kept by any head of the group
+  std::vector<char> candidates_;  // [visible]: of any head of the group
 };
 
 }  // namespace

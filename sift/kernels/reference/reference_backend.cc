@@ -69,6 +69,7 @@ class ReferenceBackend final : public Backend {
 
   std::string name() const override { return "reference"; }
   std::string compute() const override { return "f32, sums in double"; }
+  void check_decode(const Policy&) const override {}  // it takes them all
   bool prepare(Weight&) override { return false; }
 
   void embed(const Weight& table, const Batch& batch, Activations& activations) override {
@@ -164,6 +165,7 @@ class ReferenceBackend final : public Backend {
     for (int head = 0; head < shape_.kv_heads; ++head) {
       const std::int64_t offset = head * shape_.head_dim;
       write_cache_row(cache.layout.type, key + offset, shape_.head_dim, cache.key_row(head, slot));
+      write_sidecars(sequence.attention().policy(), cache, head, slot);
       write_cache_row(cache.layout.type, value + offset, shape_.head_dim,
                       cache.value_row(head, slot));
     }

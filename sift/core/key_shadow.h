@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace sift {
+
+// A shadow of a key: a copy in few bits, from which scores are estimated
+// (docs/method.md). It is a function of the key as the cache holds it, so that it can be made again
+// from the cache, and by any backend.
+//
+// Layout of the shadow of one key of D values (D a multiple of 32 and of the block B), all numbers
+// little endian, nothing padded:
+//
+//   b bits (4, 3 or 2)    D·b/8 bytes: codes. Code i takes the bits b·i … b·i + b − 1 of the row,
+//                         bit 0 being the lowest of byte 0: for b = 4, byte j holds code 2j in its
+//                         low half and code 2j + 1 in its high half.
+//                         D/B times 4 bytes: scale and zero of a block, two IEEE halves.
+//                         value i = zero + scale · code i
+//   fp8                   D bytes: codes in e4m3 (sign, 4 bits of exponent with bias 7, 3 of
+//                         mantissa; no infinities; largest 448).
+//                         4 bytes: scale of the row, a float.
+//                         value i = scale · code i
+//
+//   D = 64:   4 bit per 32: 40 bytes, per 64: 36; 3 bit per 16: 40; 2 bit per 16: 32; fp8: 68
+//   D = 128:  4 bit per 32: 80 bytes, per 64: 72; 3 bit per 16: 80; 2 bit per 16: 64; fp8: 132
+
+/// How the values of a key are coded: integers of so many bits, or floating-point numbers of 8.
+enum class ShadowCode : std::uint8_t { bits4, fp8, bits3, bits2 };
+
+/// Bits of one code.
+int code_bits(ShadowCode code);
+
+struct KeyShadowFormat {
+  ShadowCode code = ShadowCode::bits4;
+  std::int64_t block = 32;  ///< values that share a scale and a zero: 16, 32 or 64; not for fp8
+
+  bool operator==(const KeyShadowFormat&) const = default;
+};
+
+/// Bytes of one row of codes, without what follows it.
+std::size_t code_row_bytes(const KeyShadowFormat& format, int head_dim);
+
+/// Bytes of the shadow of one key. Throws Error (invalid_argument) for a head dimension that is not
+/// a multiple of 32 and of the block.
+std::size_t key_shadow_row_bytes(const KeyShadowFormat& format, int head_dim);
+
+/// Codes of a key [head_dim] as the cache holds it. All arithmetic is in float and rounds to
+/// nearest, ties to even, so that every implementation gives the same bytes:
+///
+///   zero = half(min + 0), scale = half((max − zero) / (2^b − 1)), both held within ±65504;
+///   code = round((value − zero) / scale), held within 0 … 2^b − 1, and 0 where scale is 0.
+///   fp8: scale = max|value| / 448, code = e4m3(value / scale), and 0 where scale is 0.
+///
+/// A block (row, for fp8) with a value that is not finite gets codes of 0 and a zero (scale) of
+/// NaN, so that scores find it.
+void write_key_shadow(const KeyShadowFormat& format, const float* key, int head_dim,
+                      std::byte* shadow);
+
+/// The key [head_dim] that a shadow stands for.
+void read_key_shadow(const KeyShadowFormat& format, const std::byte* shadow, int head_dim,
+                     float* key);
+
+}  // namespace sift
