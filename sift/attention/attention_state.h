@@ -60,6 +60,11 @@ class AttentionState {
   /// Takes what a sifted row did with one KV head. Call after observe_head of all heads of the
   /// group.
   void observe_group(int layer, int kv_head, const RowIdentity& row, const GroupFacts& facts);
+  /// The same where scores are exact.
+  void observe_group(int layer, int kv_head, const RowIdentity& row, std::int64_t union_rows,
+                     std::int64_t union_eligible) {
+    observe_group(layer, kv_head, row, GroupFacts{union_rows, union_eligible});
+  }
   /// Takes how far one query head of a sifted row came from exact sifting, where its exact scores
   /// were at hand.
   void observe_error(int layer, int head, const RowIdentity& row, const EstimateError& error);
