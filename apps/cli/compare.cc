@@ -37,7 +37,7 @@ std::string padded(const std::string& text, std::size_t width) {
 }
 
 const std::vector<Line>& table_lines() {
-  static const std::vector<Line> lines = {
+  static const std::vector<Line> kLines = {
       {"prompt tokens/s",
        [](const Outcome& o) { return fmt::format("{:.1f}", prompt_tokens_per_second(o.result)); }},
       {"generated tokens/s",
@@ -61,7 +61,7 @@ const std::vector<Line>& table_lines() {
       {"dense steps", [](const Outcome& o) { return fmt::format("{}", o.attention.dense_steps); }},
       {"finished by", [](const Outcome& o) { return std::string(name(o.result.finish_reason)); }},
   };
-  return lines;
+  return kLines;
 }
 
 std::string table(const std::vector<Outcome>& outcomes) {
@@ -93,6 +93,7 @@ struct CompareCommand {
 
   int run() const {
     std::vector<Policy> policies;
+    policies.reserve(attention.size());
     for (const std::string& text : attention) policies.push_back(parse_policy(text));
     const std::string text = generation.prompt_text();
     JsonOutput json(output);

@@ -53,6 +53,7 @@ struct DetokenizeCommand {
   void run() const {
     JsonOutput json(output);
     std::vector<std::int32_t> tokens;
+    tokens.reserve(ids.size());
     for (const std::string& id : ids) {
       tokens.push_back(static_cast<std::int32_t>(
           parse_integer("token id", id, 0, std::numeric_limits<std::int32_t>::max())));

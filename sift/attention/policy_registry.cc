@@ -51,17 +51,17 @@ constexpr std::array<std::string_view, 16> kSiftOptions = {
 }  // namespace
 
 std::span<const PolicyEntry> policy_registry() {
-  static const std::array<PolicyPreset, 1> full_presets = {{{"", Policy{}}}};
-  static const std::array<PolicyPreset, 2> sift_presets = {
+  static const std::array<PolicyPreset, 1> kFullPresets = {{{"", Policy{}}}};
+  static const std::array<PolicyPreset, 2> kSiftPresets = {
       {{"", plain_sift()}, {"paper", paper_sift()}}};
-  static const std::array<PolicyEntry, 2> entries = {{
-      {{"full", "full", "Dense attention over every cached key."}, full_presets, {}},
+  static const std::array<PolicyEntry, 2> kEntries = {{
+      {{"full", "full", "Dense attention over every cached key."}, kFullPresets, {}},
       {{"sift", "sift[:paper][,option=value...]",
         "Keys whose softmax score exceeds a threshold that a power law predicts (SiftAttention)."},
-       sift_presets,
+       kSiftPresets,
        kSiftOptions},
   }};
-  return entries;
+  return kEntries;
 }
 
 }  // namespace sift

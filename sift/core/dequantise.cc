@@ -82,7 +82,8 @@ float value(const BlockQ6_K& block, int i) {
   const int low_byte = block.low[64 * half + 32 * (quarter % 2) + i % 32];
   const int low = quarter < 2 ? low_byte & 15 : low_byte >> 4;
   const int high = (block.high[32 * half + i % 32] >> (2 * quarter)) & 3;
-  const float step = static_cast<float>(block.d) * static_cast<float>(block.scales[i / 16]);
+  const std::int8_t scale = block.scales[i / 16];
+  const float step = static_cast<float>(block.d) * static_cast<float>(scale);
   return step * static_cast<float>((low | high << 4) - 32);
 }
 

@@ -28,14 +28,14 @@ void expect_golden(DType type, std::span<const std::uint8_t> block,
 
 TEST(Dequantise, EqualsGoldenBlocks) {
   using namespace golden;
-  expect_golden(DType::q8_0, k_q8_0_block, k_q8_0_values);
-  expect_golden(DType::q4_0, k_q4_0_block, k_q4_0_values);
-  expect_golden(DType::q4_1, k_q4_1_block, k_q4_1_values);
-  expect_golden(DType::q5_0, k_q5_0_block, k_q5_0_values);
-  expect_golden(DType::q5_1, k_q5_1_block, k_q5_1_values);
-  expect_golden(DType::q4_k, k_q4_k_block, k_q4_k_values);
-  expect_golden(DType::q5_k, k_q5_k_block, k_q5_k_values);
-  expect_golden(DType::q6_k, k_q6_k_block, k_q6_k_values);
+  expect_golden(DType::q8_0, kQ80Block, kQ80Values);
+  expect_golden(DType::q4_0, kQ40Block, kQ40Values);
+  expect_golden(DType::q4_1, kQ41Block, kQ41Values);
+  expect_golden(DType::q5_0, kQ50Block, kQ50Values);
+  expect_golden(DType::q5_1, kQ51Block, kQ51Values);
+  expect_golden(DType::q4_k, kQ4KBlock, kQ4KValues);
+  expect_golden(DType::q5_k, kQ5KBlock, kQ5KValues);
+  expect_golden(DType::q6_k, kQ6KBlock, kQ6KValues);
 }
 
 template <class Scalar>

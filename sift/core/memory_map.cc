@@ -64,6 +64,7 @@ struct FaultHandler {
       const std::uintptr_t page = address & ~(page_size - 1);
       if (!region->active.load() || page < region->begin || address >= region->end) continue;
       region->faulted.store(true);
+      // NOLINTNEXTLINE(performance-no-int-to-ptr): the page is told by its address
       return ::mmap(reinterpret_cast<void*>(page), region->end - page, PROT_READ,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED;
     }

@@ -128,7 +128,8 @@ void fill(BlockQ6_K& block, Values x) {
         static_cast<std::int8_t>(nearest(steps[j], static_cast<float>(block.d), -127, 127));
   }
   for (int i = 0; i < BlockQ6_K::kValues; ++i) {
-    const float step = static_cast<float>(block.d) * static_cast<float>(block.scales[i / 16]);
+    const std::int8_t scale = block.scales[i / 16];
+    const float step = static_cast<float>(block.d) * static_cast<float>(scale);
     const int q = nearest(x[i], step, -32, 31) + 32;
     const int half = i / 128;
     const int quarter = i % 128 / 32;

@@ -59,7 +59,7 @@ struct Case {
 };
 
 const std::vector<Case>& cases() {
-  static const std::vector<Case> all = {
+  static const std::vector<Case> kCases = {
       {"full", 0},
       {"sift:paper,warmup=16", 0},
       {"sift:paper,warmup=16,tau=0.5,compensate=renormalise", 8},
@@ -69,7 +69,7 @@ const std::vector<Case>& cases() {
       {"sift:warmup=24,estimate=quantised", 100},
       {"sift:paper,warmup=16,tau=0.75,estimate=quantised,bits=fp8,margin=0", 8},
   };
-  return all;
+  return kCases;
 }
 
 void expect_equal(const AttentionStatistics& a, const AttentionStatistics& b) {

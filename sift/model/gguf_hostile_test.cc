@@ -53,7 +53,7 @@ Bytes raw(T... values) {
 
 void expect_refused(const Bytes& file, const std::string& field, const std::string& message) {
   try {
-    Gguf(file, "evil.gguf");
+    const Gguf taken(file, "evil.gguf");
     FAIL() << "taken, expected: " << message;
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::bad_file);

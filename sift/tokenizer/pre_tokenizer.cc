@@ -36,13 +36,13 @@ struct Definition {
 };
 
 const std::array<Definition, 4>& definitions() {
-  static const std::array<Definition, 4> all = {{
+  static const std::array<Definition, 4> kDefinitions = {{
       {"gpt-2", {std::string(kGpt2)}, false},
       {"llama-bpe", {with_numbers(R"(\p{N}{1,3})")}, true},
       {"qwen2", {with_numbers(R"(\p{N})")}, false},
       {"smollm", {R"(\p{N})", std::string(kGpt2)}, false},
   }};
-  return all;
+  return kDefinitions;
 }
 
 const Definition& find_definition(std::string_view name) {

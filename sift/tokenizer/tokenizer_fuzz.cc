@@ -68,14 +68,14 @@ void check(const sift::Tokenizer& tokenizer, std::string_view text, sift::ParseS
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  static const std::vector<std::string> bytes = [] {
+  static const std::vector<std::string> kBytes = [] {
     std::vector<std::string> all;
     for (int byte = 0; byte < 256; ++byte) {
       all.push_back(sift::byte_to_alphabet(static_cast<std::uint8_t>(byte)));
     }
     return all;
   }();
-  const Input input = parse({reinterpret_cast<const char*>(data), size}, bytes);
+  const Input input = parse({reinterpret_cast<const char*>(data), size}, kBytes);
   try {
     const sift::Tokenizer tokenizer(input.data);
     check(tokenizer, input.text, sift::ParseSpecial::yes);

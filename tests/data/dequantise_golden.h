@@ -7,11 +7,11 @@
 // clang-format off
 namespace sift::golden {
 
-inline constexpr std::uint8_t k_q8_0_block[] = {
+inline constexpr std::uint8_t kQ80Block[] = {
     230, 162, 160, 185, 231, 11, 109, 13, 189, 190, 190, 102, 54, 208, 46, 203, 225, 2, 131, 32,
     12, 79, 133, 39, 193, 213, 77, 139, 50, 247, 125, 77, 34, 117,
 };
-inline constexpr std::uint32_t k_q8_0_values[] = {
+inline constexpr std::uint32_t kQ80Values[] = {
     0x3fa59000, 0x3f74e500, 0x3eac7600, 0xbe17c400, 0xbfbbfb80, 0xbe335c00, 0x3f671900,
     0x3f63a600, 0x3f63a600, 0xbfafe900, 0xbf3a4200, 0x3f259000, 0xbf1eaa00, 0x3f36cf00,
     0x3ed5da00, 0xbcdcc000, 0x3fd79380, 0xbedcc000, 0xbe259000, 0xbf883e80, 0x3fd42080,
@@ -19,10 +19,10 @@ inline constexpr std::uint32_t k_q8_0_values[] = {
     0xbfd79380, 0xbf84cb80, 0xbeea8c00, 0xbfc9c780,
 };
 
-inline constexpr std::uint8_t k_q4_0_block[] = {
+inline constexpr std::uint8_t kQ40Block[] = {
     217, 31, 120, 50, 98, 245, 165, 1, 194, 102, 155, 255, 207, 146, 21, 246, 8, 158,
 };
-inline constexpr std::uint32_t k_q4_0_values[] = {
+inline constexpr std::uint32_t kQ40Values[] = {
     0x0, 0xbd3c5800, 0xbd3c5800, 0xbcbc5800, 0xbcbc5800, 0xbd5bbc00, 0xbd3c5800, 0xbc7b2000,
     0x3cbc5800, 0x3d5bbc00, 0x3d5bbc00, 0xbd3c5800, 0xbcbc5800, 0xbc7b2000, 0x0, 0x3d3c5800,
     0xbbfb2000, 0xbd1cf400, 0xbc7b2000, 0x3d5bbc00, 0x3c7b2000, 0xbd7b2000, 0x3cfb2000,
@@ -30,10 +30,10 @@ inline constexpr std::uint32_t k_q4_0_values[] = {
     0xbd7b2000, 0x3bfb2000,
 };
 
-inline constexpr std::uint8_t k_q4_1_block[] = {
+inline constexpr std::uint8_t kQ41Block[] = {
     2, 36, 155, 156, 203, 134, 100, 56, 88, 45, 166, 214, 114, 33, 37, 112, 43, 134, 181, 139,
 };
-inline constexpr std::uint32_t k_q4_1_values[] = {
+inline constexpr std::uint32_t kQ41Values[] = {
     0x3e2bbd00, 0x3db72a00, 0x3d6e1400, 0x3df74a00, 0x3df74a00, 0x3e4bcd00, 0x3db72a00,
     0x3db72a00, 0x3cdba800, 0x3c36d000, 0x3d971a00, 0xbb936000, 0x3e2bbd00, 0x3db72a00,
     0x3d971a00, 0x3e2bbd00, 0x3e3bc500, 0x3df74a00, 0x3db72a00, 0x3d2df400, 0x3d971a00,
@@ -41,11 +41,11 @@ inline constexpr std::uint32_t k_q4_1_values[] = {
     0x3cdba800, 0x3df74a00, 0x3e2bbd00, 0x3df74a00,
 };
 
-inline constexpr std::uint8_t k_q5_0_block[] = {
+inline constexpr std::uint8_t kQ50Block[] = {
     23, 144, 173, 214, 115, 37, 62, 185, 76, 65, 22, 108, 185, 128, 249, 199, 135, 9, 245, 185,
     252, 237,
 };
-inline constexpr std::uint32_t k_q5_0_values[] = {
+inline constexpr std::uint32_t kQ50Values[] = {
     0xbbe50800, 0x3b650800, 0xbbc45000, 0xba02e000, 0x3ba39800, 0xbbc45000, 0x3b650800,
     0x80000000, 0x3b650800, 0xbb650800, 0xbb650800, 0x3b650800, 0xbb239800, 0x3b650800,
     0xbbc45000, 0xbbd4ac00, 0xbac45000, 0xbbb3f400, 0x3bc45000, 0x3bc45000, 0xba02e000,
@@ -53,11 +53,11 @@ inline constexpr std::uint32_t k_q5_0_values[] = {
     0x3a02e000, 0xbbb3f400, 0x3a02e000, 0x3a82e000,
 };
 
-inline constexpr std::uint8_t k_q5_1_block[] = {
+inline constexpr std::uint8_t kQ51Block[] = {
     124, 156, 167, 162, 59, 55, 226, 130, 50, 72, 160, 225, 175, 228, 105, 211, 100, 31, 198, 47,
     37, 221, 253, 194,
 };
-inline constexpr std::uint32_t k_q5_1_values[] = {
+inline constexpr std::uint32_t kQ51Values[] = {
     0xbdbc0c00, 0xbdf1dc00, 0xbc54e000, 0xbdb31400, 0xbe185200, 0xbdcdfc00, 0xbd56a800,
     0xbcd61000, 0xbdcdfc00, 0xbe185200, 0xbddfec00, 0xbda12400, 0xbdd6f400, 0xbe0f5a00,
     0xbd8f3400, 0xbcb23000, 0xbcd61000, 0xbdcdfc00, 0xbd689800, 0xbd982c00, 0xbd689800,
@@ -65,7 +65,7 @@ inline constexpr std::uint32_t k_q5_1_values[] = {
     0xbcb23000, 0xbd8f3400, 0xbda12400, 0xbe0ade00,
 };
 
-inline constexpr std::uint8_t k_q4_k_block[] = {
+inline constexpr std::uint8_t kQ4KBlock[] = {
     93, 20, 220, 159, 155, 86, 180, 232, 79, 13, 209, 23, 154, 54, 69, 217, 91, 178, 23, 94, 30,
     106, 252, 182, 51, 253, 209, 173, 245, 110, 247, 224, 78, 103, 65, 118, 166, 170, 32, 120,
     151, 137, 191, 86, 23, 211, 204, 134, 79, 68, 32, 125, 87, 247, 228, 122, 82, 228, 239, 209,
@@ -75,7 +75,7 @@ inline constexpr std::uint8_t k_q4_k_block[] = {
     213, 33, 201, 21, 200, 59, 93, 145, 149, 70, 70, 107, 67, 27, 231, 55, 88, 100, 175, 248, 94,
     127, 36, 47,
 };
-inline constexpr std::uint32_t k_q4_k_values[] = {
+inline constexpr std::uint32_t kQ4KValues[] = {
     0x3edceea0, 0x3e30cb80, 0x3ea20720, 0x3f048e20, 0x3f048e20, 0x3ece34c0, 0x3eeba880,
     0x3e934d40, 0x3e4e3f40, 0x3efa6260, 0x3e1357c0, 0x3efa6260, 0x3e849360, 0x3f048e20,
     0x3ea20720, 0x3debc800, 0x3f048e20, 0x3ea20720, 0x3e1357c0, 0x3e934d40, 0x3e934d40,
@@ -115,7 +115,7 @@ inline constexpr std::uint32_t k_q4_k_values[] = {
     0x3ece8720, 0x3f065a30, 0x3e628680, 0x3e628680,
 };
 
-inline constexpr std::uint8_t k_q5_k_block[] = {
+inline constexpr std::uint8_t kQ5KBlock[] = {
     120, 164, 103, 30, 255, 74, 170, 234, 211, 109, 91, 143, 105, 91, 206, 159, 54, 241, 83, 21,
     159, 171, 46, 191, 122, 43, 142, 96, 253, 240, 180, 201, 18, 13, 54, 244, 2, 199, 71, 30,
     153, 15, 100, 218, 116, 40, 147, 89, 2, 147, 0, 59, 95, 138, 156, 241, 145, 183, 67, 158,
@@ -126,7 +126,7 @@ inline constexpr std::uint8_t k_q5_k_block[] = {
     73, 151, 214, 167, 41, 20, 13, 2, 156, 33, 255, 100, 117, 127, 251, 29, 15, 130, 80, 175,
     243, 164, 190, 78, 146, 129, 81, 16, 206, 123, 146, 129, 238, 163,
 };
-inline constexpr std::uint32_t k_q5_k_values[] = {
+inline constexpr std::uint32_t kQ5KValues[] = {
     0xc0145e50, 0xc1a81c0a, 0xc18db74a, 0xc1ee7e0a, 0xc208d785, 0xc1e5b1ca, 0xc1550c94,
     0xc196838a, 0xbf9bf8a0, 0xc1cb4d0a, 0xc05ac050, 0xc1783d94, 0xc2000b45, 0xc1783d94,
     0xc10eaa94, 0xc18db74a, 0xc0145e50, 0xc1c280ca, 0xbf9bf8a0, 0xc1204314, 0xc1204314,
@@ -166,7 +166,7 @@ inline constexpr std::uint32_t k_q5_k_values[] = {
     0xc122767c, 0xc110ddfc, 0xc204fe3f, 0xc1340efc,
 };
 
-inline constexpr std::uint8_t k_q6_k_block[] = {
+inline constexpr std::uint8_t kQ6KBlock[] = {
     185, 248, 111, 30, 246, 175, 53, 247, 187, 80, 27, 141, 122, 135, 192, 202, 155, 98, 15, 144,
     114, 184, 48, 115, 22, 101, 109, 112, 146, 125, 247, 221, 145, 50, 71, 61, 25, 174, 6, 167,
     138, 71, 172, 112, 146, 217, 89, 194, 253, 208, 158, 125, 41, 69, 155, 32, 138, 79, 204, 244,
@@ -179,7 +179,7 @@ inline constexpr std::uint8_t k_q6_k_block[] = {
     244, 195, 205, 206, 59, 216, 31, 174, 105, 157, 241, 77, 112, 43, 145, 222, 39, 218, 32, 221,
     247, 95, 73, 107, 222, 239, 174, 169, 26, 162,
 };
-inline constexpr std::uint32_t k_q6_k_values[] = {
+inline constexpr std::uint32_t kQ6KValues[] = {
     0x41f59680, 0xc12ad800, 0x3faad800, 0xc1957d00, 0xc1eae900, 0xc1a02a80, 0x416ae900,
     0x420578c0, 0x41e03b80, 0x422ad800, 0xc16ae900, 0xc18acf80, 0xc1558e00, 0x420578c0,
     0x422ad800, 0xc1558e00, 0xc0b460a0, 0xbf832f00, 0x3f032f00, 0x41832f00, 0xc11394e0,

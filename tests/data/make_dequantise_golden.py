@@ -41,11 +41,11 @@ def main():
     for name in TYPES:
         block = random_block(name, random)
         values = gguf.dequantize(block, Type[name]).ravel()
-        lower = name.lower()
-        print(f"inline constexpr std::uint8_t k_{lower}_block[] = {{\n{wrapped(map(str, block))}\n}};")
+        constant = "k" + name.replace("_", "")
+        print(f"inline constexpr std::uint8_t {constant}Block[] = {{\n{wrapped(map(str, block))}\n}};")
         # Values as the bits of floats: equality is exact.
         bits = [f"0x{bits:x}" for bits in values.astype(np.float32).view(np.uint32)]
-        print(f"inline constexpr std::uint32_t k_{lower}_values[] = {{\n{wrapped(bits)}\n}};\n")
+        print(f"inline constexpr std::uint32_t {constant}Values[] = {{\n{wrapped(bits)}\n}};\n")
     print("}  // namespace sift::golden\n// clang-format on")
 
 

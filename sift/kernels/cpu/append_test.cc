@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -63,10 +64,9 @@ TEST_P(Append, EqualsThePlainDefinition) {
   for (int head = 0; head < 3; ++head) {
     for (int d = 0; d < dim; ++d) {
       const double sum = state.value_sum(1, head)[d];
-      const double expected_sum = sums[static_cast<std::size_t>(head * dim + d)];
-      EXPECT_EQ(std::memcmp(&sum, &expected_sum, sizeof(sum)) == 0 ||
-                    (std::isnan(sum) && std::isnan(expected_sum)),
-                true);
+      const double expected_sum = sums[static_cast<std::size_t>(head) * dim + d];
+      EXPECT_TRUE(std::bit_cast<std::uint64_t>(sum) == std::bit_cast<std::uint64_t>(expected_sum) ||
+                  (std::isnan(sum) && std::isnan(expected_sum)));
       EXPECT_EQ(state.value_sum(0, head)[d], 0);
     }
   }

@@ -81,7 +81,7 @@ void RowsAttention::run() {
     expand_keys(KeySource::shadow, call_.workspace.shadows);
   }
   if (needs_means(policy)) {
-    value_sums_.assign(static_cast<std::size_t>(call_.kv_heads() * call_.dim()), 0.0);
+    value_sums_.assign(static_cast<std::size_t>(call_.kv_heads()) * call_.dim(), 0.0);
     summed_slots_.assign(static_cast<std::size_t>(call_.kv_heads()), 0);
     call_.workspace.means.ensure(means_floats(call_.state.shape()));
   }

@@ -8,6 +8,7 @@
 #include "sift/kernels/cpu/attend_decode_kernels.h"
 #include "sift/kernels/cpu/exp2_avx512.h"
 
+// NOLINTBEGIN(misc-definitions-in-headers): each unit needs a copy of its own
 namespace sift::cpu {
 namespace {
 
@@ -146,3 +147,4 @@ Collected collect(const float* values, std::int64_t count, float low, float high
 
 }  // namespace
 }  // namespace sift::cpu
+// NOLINTEND(misc-definitions-in-headers)

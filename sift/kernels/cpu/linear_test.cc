@@ -262,7 +262,8 @@ TEST_P(LinearTest, RowsAndThreadsDoNotChangeBits) {
         std::vector<float> alone(100);
         const Product product = {a.get(), alone.data()};
         multiply(path, {&product, 1}, one, 1, false, workspace);
-        ASSERT_EQ(std::memcmp(alone.data(), out.data() + row * 100, 400), 0) << "row " << row;
+        const std::size_t bytes = alone.size() * sizeof(float);
+        ASSERT_EQ(std::memcmp(alone.data(), out.data() + row * 100, bytes), 0) << "row " << row;
       }
     }
   }

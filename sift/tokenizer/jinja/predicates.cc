@@ -34,7 +34,7 @@ bool is_iterable(const Value& value) {
 }
 
 const std::unordered_map<std::string_view, Predicate>& predicates() {
-  static const std::unordered_map<std::string_view, Predicate> all = {
+  static const std::unordered_map<std::string_view, Predicate> kPredicates = {
       {"defined", [](const Value& v) { return !v.is_undefined(); }},
       {"undefined", [](const Value& v) { return v.is_undefined(); }},
       {"none", [](const Value& v) { return v.is<None>(); }},
@@ -54,7 +54,7 @@ const std::unordered_map<std::string_view, Predicate>& predicates() {
       {"upper", all_letters<to_upper, to_lower>},
       {"lower", all_letters<to_lower, to_upper>},
   };
-  return all;
+  return kPredicates;
 }
 
 constexpr std::array<std::pair<std::string_view, Relation>, 16> kRelations = {{

@@ -11,12 +11,12 @@ namespace {
 
 /// Case of all of Unicode, whatever locale the process is in.
 locale_t unicode_locale() {
-  static const locale_t locale = newlocale(LC_CTYPE_MASK, "C.UTF-8", nullptr);
-  if (locale == nullptr) {
+  static const locale_t kLocale = newlocale(LC_CTYPE_MASK, "C.UTF-8", nullptr);
+  if (kLocale == nullptr) {
     throw Error(ErrorKind::input_output,
                 "the system lacks the locale C.UTF-8, expected for letters");
   }
-  return locale;
+  return kLocale;
 }
 
 bool is_ascii(char32_t character) { return character < 0x80; }
