@@ -33,6 +33,7 @@ class Graph:
         with torch.cuda.graph(self._graph, pool=pool):
             for index in range(self._launches):
                 launch(index % copies)
+        self._launch = launch  # a graph does not own the tensors that its launches use: this does
         self._begin = torch.cuda.Event(enable_timing=True)
         self._end = torch.cuda.Event(enable_timing=True)
         self.microseconds = []
