@@ -67,17 +67,20 @@ struct CutWorkspace {
 
 CutWorkspace cut(const DecodeCapacity& c, void* memory) {
   const std::int64_t group = c.heads / c.kv_heads;
-  const std::int64_t items = (c.keys / kLeastItemKeys + c.batch) * c.kv_heads;
+  const std::int64_t runs = (c.keys / kLeastItemKeys + c.batch) * c.kv_heads;
+  // Of each kind; some are shorter (KeyCut).
+  const std::int64_t items = 2 * runs + std::int64_t{4} * c.batch * c.kv_heads;
   require(items < (std::int64_t{1} << 30), "the number of keys", c.keys, "fewer");
   Cutter cutter(memory);
   CutWorkspace result;
   DecodeWorkspace& w = result.arrays;
   w.item_capacity = static_cast<int>(items);
-  w.score_capacity = items * kScoreRowPadding;
+  w.score_capacity = runs * kScoreRowPadding;
   w.step = cutter.take<StepProgress>(1);
   w.units = cutter.take<UnitProgress>(std::int64_t{c.batch} * c.kv_heads);
   w.kept = cutter.take<KeptCount>(std::int64_t{c.batch} * c.heads);
   result.counter_bytes = cutter.bytes();
+  w.plans = cutter.take<HeadPlan>(std::int64_t{c.batch} * c.heads);
   w.log_sum_exp = cutter.take<float>(std::int64_t{c.batch} * c.heads);
   w.item_sums = cutter.take<ItemSum>(items * group);
   w.item_masses = cutter.take<float>(items * group);
@@ -159,8 +162,12 @@ void DecodeAttention::check(const DecodeArguments& a) const {
     present(a.method.group_states, "the states of KV heads");
     present(a.method.visible, "the array of visible keys");
     present(a.method.generated, "the array of generated rows");
-  } else if (a.modes != nullptr) {
-    present(a.thresholds, "the array of thresholds");
+    if (a.method.options.estimates) {
+      refuse("the method estimates scores, expected one that computes them exactly");
+    }
+  } else {
+    if (a.records) refuse("quantiles are asked for without the method's states");
+    if (a.modes != nullptr) present(a.thresholds, "the array of thresholds");
   }
   if (a.compensation == Compensation::mean && (has_method || a.modes != nullptr)) {
     present(a.value_means, "the array of value means");
