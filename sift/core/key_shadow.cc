@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <vector>
 
 #include "sift/core/error.h"
 #include "sift/core/half.h"
@@ -172,21 +173,34 @@ std::size_t key_shadow_row_bytes(const KeyShadowFormat& format, int head_dim) {
   return code_row_bytes(format, head_dim) + static_cast<std::size_t>(scales) * 4;
 }
 
+int shadowed_value(ShadowOrder order, int head_dim, int code) {
+  if (order == ShadowOrder::as_stored) return code;
+  return code < head_dim / 2 ? 2 * code : 2 * code - head_dim + 1;
+}
+
 void write_key_shadow(const KeyShadowFormat& format, const float* key, int head_dim,
                       std::byte* shadow) {
+  std::vector<float> ordered(static_cast<std::size_t>(head_dim));
+  for (int i = 0; i < head_dim; ++i) {
+    ordered[static_cast<std::size_t>(i)] = key[shadowed_value(format.order, head_dim, i)];
+  }
   if (format.code == ShadowCode::fp8) {
-    write_fp8(key, head_dim, shadow);
+    write_fp8(ordered.data(), head_dim, shadow);
   } else {
-    write_integers(format, key, head_dim, shadow);
+    write_integers(format, ordered.data(), head_dim, shadow);
   }
 }
 
 void read_key_shadow(const KeyShadowFormat& format, const std::byte* shadow, int head_dim,
                      float* key) {
+  std::vector<float> ordered(static_cast<std::size_t>(head_dim));
   if (format.code == ShadowCode::fp8) {
-    read_fp8(shadow, head_dim, key);
+    read_fp8(shadow, head_dim, ordered.data());
   } else {
-    read_integers(format, shadow, head_dim, key);
+    read_integers(format, shadow, head_dim, ordered.data());
+  }
+  for (int i = 0; i < head_dim; ++i) {
+    key[shadowed_value(format.order, head_dim, i)] = ordered[static_cast<std::size_t>(i)];
   }
 }
 

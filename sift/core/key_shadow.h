@@ -22,11 +22,20 @@ namespace sift {
 //                         4 bytes: scale of the row, a float.
 //                         value i = scale · code i
 //
+// Code i stands for value i of the key, or, with ShadowOrder::pairs_parted, for value 2i in the
+// first half of the codes and for value 2i − D + 1 in the second: the order of models whose rotary
+// embedding turns value i with value i + D/2, for keys in which it turns neighbours. The same
+// model's keys then have the same blocks, in which values are more alike, whatever file they came
+// from.
+//
 //   D = 64:   4 bit per 32: 40 bytes, per 64: 36; 3 bit per 16: 40; 2 bit per 16: 32; fp8: 68
 //   D = 128:  4 bit per 32: 80 bytes, per 64: 72; 3 bit per 16: 80; 2 bit per 16: 64; fp8: 132
 
 /// How the values of a key are coded: integers of so many bits, or floating-point numbers of 8.
 enum class ShadowCode : std::uint8_t { bits4, fp8, bits3, bits2 };
+
+/// Which value of a key a code stands for.
+enum class ShadowOrder : std::uint8_t { as_stored, pairs_parted };
 
 /// Bits of one code.
 int code_bits(ShadowCode code);
@@ -34,9 +43,13 @@ int code_bits(ShadowCode code);
 struct KeyShadowFormat {
   ShadowCode code = ShadowCode::bits4;
   std::int64_t block = 32;  ///< values that share a scale and a zero: 16, 32 or 64; not for fp8
+  ShadowOrder order = ShadowOrder::as_stored;
 
   bool operator==(const KeyShadowFormat&) const = default;
 };
+
+/// Index of the value that code `code` stands for.
+int shadowed_value(ShadowOrder order, int head_dim, int code);
 
 /// Bytes of one row of codes, without what follows it.
 std::size_t code_row_bytes(const KeyShadowFormat& format, int head_dim);

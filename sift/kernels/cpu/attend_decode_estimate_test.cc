@@ -75,7 +75,7 @@ std::vector<double> estimates_of(Fixture& fixture, const Policy& policy, int hea
   std::vector<float> key(static_cast<std::size_t>(dim));
   std::vector<double> scores(static_cast<std::size_t>(fixture.keys()), 0.0);
   for (std::int64_t slot = 0; slot < fixture.keys(); ++slot) {
-    read_key_shadow(key_shadow_format(policy),
+    read_key_shadow(key_shadow_format(policy, fixture.view().layout.shadow_order),
                     fixture.view().sidecar_row(Sidecar::key_shadow, head / fixture.group(), slot),
                     dim, key.data());
     for (int d = 0; d < dim; ++d) {
@@ -152,6 +152,16 @@ TEST(AttendDecodeEstimate, TakesEveryCacheTypeHeadDimensionAndGroup) {
                     std::to_string(group));
         }
       }
+    }
+  }
+}
+
+TEST(AttendDecodeEstimate, TakesShadowsWhosePairsAreParted) {
+  for (const int dim : {32, 64, 96, 128}) {
+    Fixture fixture({2, 3, dim, DType::f16, true, ShadowOrder::pairs_parted}, 600);
+    for (const Policy& policy : every_shadow()) {
+      if (policy.bits == ShadowCode::bits4 && dim % policy.block != 0) continue;
+      check(fixture, policy, clear_ln_eta(fixture, policy), "parted, dim " + std::to_string(dim));
     }
   }
 }
