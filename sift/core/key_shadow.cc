@@ -46,8 +46,9 @@ bool all_finite(const float* values, std::int64_t count) {
 BlockScale scale_of(const float* values, std::int64_t count, int highest_code) {
   if (!all_finite(values, count)) return {0, static_cast<Half>(kNaN)};
   const auto [least, greatest] = std::minmax_element(values, values + count);
-  const Half zero = saturated_half(*least + 0.0F);  // −0 is 0
-  const float range = *greatest - static_cast<float>(zero);
+  // Adding 0 turns −0 into 0: which zero of equals is found is no property of the key.
+  const Half zero = saturated_half(*least + 0.0F);
+  const float range = *greatest + 0.0F - static_cast<float>(zero);
   return {saturated_half(range / static_cast<float>(highest_code)), zero};
 }
 
@@ -142,24 +143,6 @@ void read_fp8(const std::byte* shadow, int head_dim, float* key) {
 
 }  // namespace
 
-int code_bits(ShadowCode code) {
-  switch (code) {
-    case ShadowCode::bits4:
-      return 4;
-    case ShadowCode::fp8:
-      return 8;
-    case ShadowCode::bits3:
-      return 3;
-    case ShadowCode::bits2:
-      return 2;
-  }
-  return 0;
-}
-
-std::size_t code_row_bytes(const KeyShadowFormat& format, int head_dim) {
-  return static_cast<std::size_t>(head_dim) / 8 * static_cast<std::size_t>(code_bits(format.code));
-}
-
 std::size_t key_shadow_row_bytes(const KeyShadowFormat& format, int head_dim) {
   const bool scaled_by_row = format.code == ShadowCode::fp8;
   const std::int64_t multiple = scaled_by_row ? 32 : std::max<std::int64_t>(format.block, 32);
@@ -169,13 +152,7 @@ std::size_t key_shadow_row_bytes(const KeyShadowFormat& format, int head_dim) {
                             "a multiple of {}, this one is {}",
                             format.block, multiple, head_dim));
   }
-  const std::int64_t scales = scaled_by_row ? 1 : head_dim / format.block;
-  return code_row_bytes(format, head_dim) + static_cast<std::size_t>(scales) * 4;
-}
-
-int shadowed_value(ShadowOrder order, int head_dim, int code) {
-  if (order == ShadowOrder::as_stored) return code;
-  return code < head_dim / 2 ? 2 * code : 2 * code - head_dim + 1;
+  return code_row_bytes(format, head_dim) + scale_row_bytes(format, head_dim);
 }
 
 void write_key_shadow(const KeyShadowFormat& format, const float* key, int head_dim,

@@ -130,6 +130,18 @@ TEST(KeyShadow, KeepsWhatItCanHoldExactly) {
   }
 }
 
+TEST(KeyShadow, DoesNotDependOnTheSignsOfZeros) {
+  for (const KeyShadowFormat& format : all_formats()) {
+    if (format.code == ShadowCode::fp8) continue;  // its codes keep signs
+    Key key(64, 0.0F);
+    const Bytes expected = written(format, key);
+    for (const std::size_t place : {0, 15, 63}) {
+      key[place] = -0.0F;
+      EXPECT_EQ(written(format, key), expected) << place;
+    }
+  }
+}
+
 TEST(KeyShadow, PartsPairsOfNeighbours) {
   for (KeyShadowFormat format : all_formats()) {
     const Key key = random_key(128, 1, 5);
