@@ -134,10 +134,12 @@ struct RowFinder {
   __device__ int page(int key) const {
     return pages == nullptr ? request : __ldg(pages + (key >> page_shift));
   }
-  /// Bytes from a page's first row of the KV head to that of a key on it.
-  __device__ std::int64_t in_page(int key) const {
-    return (pages == nullptr ? key : key & ((1 << page_shift) - 1)) * slot_stride;
+  /// Slot of a key on its page.
+  __device__ int slot(int key) const {
+    return pages == nullptr ? key : key & ((1 << page_shift) - 1);
   }
+  /// Bytes from a page's first row of the KV head to that of a key on it.
+  __device__ std::int64_t in_page(int key) const { return slot(key) * slot_stride; }
 };
 
 }  // namespace sift::cuda
