@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "sift/kernels/cuda/cache_address.h"
 #include "sift/kernels/cuda/method_state.h"
 
 namespace sift::cuda {
@@ -16,23 +17,6 @@ enum class EmptyHead : std::uint8_t { zero, highest };
 /// What stands in for the keys left out.
 enum class Compensation : std::uint8_t { none, renormalise, mean };
 
-/// Where the rows of a cache lie. All rows of a side lie within 64 GiB of its base. Row `slot` of a page: base + page · page_stride +
-/// slot · slot_stride + kv_head · head_stride; strides in bytes, multiples of 16. So HND and NHD
-/// are two choices of strides. The page of key i of request b is table[table_begin ? table_begin[b]
-/// + i / page : b · table_stride + i / page]; without a table (contiguous caches) it is b, and
-/// page_shift is 31.
-struct CacheAddress {
-  const void* keys = nullptr;
-  const void* values = nullptr;
-  std::int64_t page_stride = 0;
-  std::int64_t slot_stride = 0;
-  std::int64_t head_stride = 0;
-  int page_shift = 31;  ///< log2 of the keys of a page, at least 4
-  const std::int32_t* table = nullptr;
-  const std::int32_t* table_begin = nullptr;  ///< [batch]
-  std::int64_t table_stride = 0;
-};
-
 /// What one sifted head did, for statistics and `adapt`.
 struct StepHeadFacts {
   std::int32_t kept = 0;           ///< keys kept, forced ones included
@@ -41,10 +25,11 @@ struct StepHeadFacts {
   std::int32_t empty = 0;          ///< 1 when no key passed and none was forced
 };
 
-/// Rows of V that one group of heads read.
+/// Rows that one group of heads read.
 struct StepGroupFacts {
-  std::int32_t rows = 0;
-  std::int32_t rows_eligible = 0;
+  std::int32_t rows = 0;           ///< of V: kept by any head
+  std::int32_t rows_eligible = 0;  ///< of them, those not forced
+  std::int32_t candidates = 0;     ///< of K after an estimate: candidates of any head
 };
 
 /// All that one step of decode attention reads and writes. Pointers are to device memory.
@@ -59,6 +44,11 @@ struct DecodeArguments {
   void* output = nullptr;        ///< [batch, heads, head_dim]
   float* log_sum_exp = nullptr;  ///< [batch, heads], base 2; may be null
   CacheAddress cache;
+  /// Where requests that sift estimate their scores: for all keys from shadows, and then exactly
+  /// for the candidates, ŝ > ln η + LSE(ŝ) − margin (docs/method.md). Without tiles scores are
+  /// exact.
+  KeyShadowAddress shadows;
+  float margin = 0;                       ///< in natural logarithms
   const std::int32_t* lengths = nullptr;  ///< [batch] visible keys, at least 1
   /// The method's states, if the method runs here: modes and thresholds follow from them, and they
   /// take what the step did. `method.visible` must equal `lengths`. Without states (head_states is

@@ -19,6 +19,7 @@ struct DecodeCapacity {
   int head_dim = 0;          ///< 64, 96, 128 or 256
   std::int64_t keys = 0;     ///< visible keys of all requests together, at most
   std::int64_t longest = 0;  ///< visible keys of one request, at most; 0: `keys`, at most 262,144
+  bool estimates = false;    ///< whether arguments may have shadows
 };
 
 /// Bytes of workspace for decode_attention. Throws Error (invalid_argument) for sizes that it does

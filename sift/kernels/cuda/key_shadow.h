@@ -5,8 +5,7 @@
 #include <cstdint>
 
 #include "sift/core/dtype.h"
-#include "sift/core/key_shadow.h"
-#include "sift/kernels/cuda/decode_arguments.h"
+#include "sift/kernels/cuda/cache_address.h"
 
 namespace sift::cuda {
 
@@ -49,16 +48,6 @@ SIFT_HOST_DEVICE constexpr int shadow_scales_offset(const KeyShadowFormat& forma
   return kShadowTileKeys * static_cast<int>(code_row_bytes(format, head_dim)) +
          key * static_cast<int>(scale_row_bytes(format, head_dim));
 }
-
-/// Where the shadows of a cache lie. Tile j of a page: tiles + page · page_stride + kv_head ·
-/// head_stride + j · shadow_tile_bytes; strides in bytes, multiples of 16, and `tiles` aligned to
-/// 16. Pages are those of the cache: the request, where it has no table.
-struct KeyShadowAddress {
-  void* tiles = nullptr;
-  std::int64_t page_stride = 0;
-  std::int64_t head_stride = 0;
-  KeyShadowFormat format;  ///< 4 bits in blocks of 32 or 64, or fp8
-};
 
 /// Which shadows to make. Pointers are to device memory, and what they point at may change between
 /// replays of a graph.
