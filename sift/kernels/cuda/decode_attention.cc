@@ -66,6 +66,10 @@ CutWorkspace cut(const DecodeCapacity& c, void* memory) {
   w.kept = cutter.take<KeptCount>(std::int64_t{c.batch} * c.heads);
   result.counter_bytes = cutter.bytes();
   w.plans = cutter.take<HeadPlan>(std::int64_t{c.batch} * c.heads);
+  if (c.estimates) {
+    w.candidate_plans = cutter.take<HeadPlan>(std::int64_t{c.batch} * c.heads);
+    w.rescored_sums = cutter.take<RescoredSum>(items * group);
+  }
   w.log_sum_exp = cutter.take<float>(std::int64_t{c.batch} * c.heads);
   w.item_sums = cutter.take<ItemSum>(items * group);
   w.item_masses = cutter.take<float>(items * group);

@@ -15,7 +15,7 @@ constexpr int tile_stages() {
 }
 
 /// What a warp selects rows of V with.
-template <int kMostHeads>
+template <int kMostHeads, bool kEstimates>
 struct Selection {
   /// Keys that a warp selects from at a time.
   static constexpr int kKeys = kMostHeads > 4 ? 32 : 64;
@@ -36,6 +36,10 @@ struct Selection {
   // The ring: where the rows lie, in units of 16 bytes, and their weights under each head.
   std::uint32_t offsets[kPlaces];
   std::uint16_t weights[kMostHeads][kStride];
+
+  // Of candidates, instead of weights: the keys, and a bit for each head whose candidate one is.
+  std::int32_t keys[kEstimates ? kPlaces : 1];
+  std::uint16_t heads[kEstimates ? kPlaces : 1];
 };
 
 /// What the warps of a block put together at the end of an item.
@@ -44,20 +48,21 @@ struct ItemResults {
   static constexpr int kHeadsAdded = kDim > 128 || kMostHeads < 8 ? 4 : 8;  ///< at a time
   static constexpr int kStride = kDim + 4;  ///< keeps heads in different banks
 
-  ItemSum sums[2][kBlockWarps][kMaximumGroup];  ///< used in turns
+  ItemSum sums[2][kBlockWarps][kMaximumGroup];    ///< used in turns
+  ItemSum others[4][kBlockWarps][kMaximumGroup];  ///< of keys that are no candidates, likewise
   float masses[kBlockWarps][kMaximumGroup];
   alignas(16) float values[kBlockWarps][kHeadsAdded][kStride];
 };
 
 /// Shared memory of a block.
-template <int kDim, int kMostHeads>
+template <int kDim, int kMostHeads, bool kEstimates>
 struct BlockShared {
   static constexpr int kItems = 4;
 
   TileMemory<kDim, tile_stages<kDim, kMostHeads>()> tiles[kBlockWarps];
   ItemResults<kDim, kMostHeads> results;
-  Selection<kMostHeads> selections[kBlockWarps];
-  Item pending;        ///< claimed, waits for its scores
+  Selection<kMostHeads, kEstimates> selections[kBlockWarps];
+  typename ItemClaims<kEstimates>::Waiting waiting;
   Item items[kItems];  ///< the one at work, the next two, and one that slower warps may still read
   ItemTable table;     ///< last: only the entries of requests that there are have memory
 
@@ -66,15 +71,16 @@ struct BlockShared {
   }
 
   // Rows of all tiles on their way, what is left over from a selection, and the next selection.
-  static_assert((tile_stages<kDim, kMostHeads>() + 1) * kTileKeys + Selection<kMostHeads>::kKeys <=
-                Selection<kMostHeads>::kPlaces + 1);
+  static_assert((tile_stages<kDim, kMostHeads>() + 1) * kTileKeys + Selection<kMostHeads, kEstimates>::kKeys <=
+                Selection<kMostHeads, kEstimates>::kPlaces + 1);
 };
 
-/// What every part of the kernel needs.
-template <int kDim, int kMostHeads>
+/// What every part of the kernel needs. kEstimates: scores of sifted requests are estimated first.
+template <int kDim, int kMostHeads, bool kEstimates>
 struct BlockContext {
+  static constexpr bool kEstimated = kEstimates;
   static constexpr int kHeadTiles = kMostHeads > 8 ? 2 : 1;
-  using Shared = BlockShared<kDim, kMostHeads>;
+  using Shared = BlockShared<kDim, kMostHeads, kEstimates>;
   using Ring = TileRing<kDim, tile_stages<kDim, kMostHeads>()>;
 
   const DecodeArguments& a;
@@ -86,7 +92,7 @@ struct BlockContext {
   float scale;  ///< of scores, to base-2 logarithms
   Ring ring;
   CopyGroups groups;  ///< of copies other than the ring's
-  ItemClaims claims;
+  ItemClaims<kEstimates> claims;
 
   __device__ BlockContext(const DecodeArguments& arguments, const DecodeWorkspace& workspace,
                           Shared& memory)
@@ -104,8 +110,8 @@ struct BlockContext {
 
   /// Finds out item `turn` + 2, while the block works on item `turn`.
   __device__ void look_ahead(int turn) {
-    if (ItemClaims::is_claimant()) {
-      claims.next(a, w, shared.table, shared.pending, shared.items[(turn + 2) % Shared::kItems]);
+    if (claims.is_claimant()) {
+      claims.next(a, w, shared.table, shared.waiting, shared.items[(turn + 2) % Shared::kItems]);
     }
   }
 

@@ -70,16 +70,17 @@ __device__ inline int score_stride(int length) {
 /// What has to be done with a run of keys of one KV head.
 enum class Work : int {
   none,
-  scores,  ///< of a sifted request
-  values,  ///< of a sifted request
-  dense,   ///< both, at once
+  scores,      ///< of a sifted request, or estimates of them
+  candidates,  ///< exact scores of candidates, after estimates
+  values,      ///< of a sifted request
+  dense,       ///< scores and values at once
 };
 
 /// An item as the block that works on it knows it.
 struct Item {
   Work work = Work::none;
   bool records = false;  ///< a dense item whose scores are kept
-  bool ready = false;    ///< an item of values whose scores are complete
+  bool ready = false;    ///< what an item of candidates or values waits for is complete
   int request = 0;
   int kv_head = 0;
   int length = 0;           ///< keys that the request sees
@@ -87,7 +88,8 @@ struct Item {
   int end = 0;              ///< one past the last key
   int number = 0;           ///< among the item sums (scores, dense) or masses (values)
   int partial = 0;          ///< among the partial results (values, dense)
-  int first_sum = 0;        ///< of the unit, among the item sums (scores, values)
+  int first_sum = 0;        ///< of the unit, among the item sums (scores, candidates, values)
+  int first_part = 0;       ///< of the unit, among the items of values (candidates, values)
   std::int64_t scores = 0;  ///< where the unit's scores begin, in rows
 };
 
@@ -178,12 +180,12 @@ struct ItemTable {
     return rest < all.of[kShortDense] ? dense_item<kShortDense>(a, rest) : Item{};
   }
 
-  /// Values, the short items last.
-  __device__ Item value_item(const DecodeArguments& a, unsigned number) const {
+  /// Values, the short items last; or candidates, which are cut in the same way.
+  __device__ Item value_item(const DecodeArguments& a, Work work, unsigned number) const {
     auto rest = static_cast<int>(number);
-    if (rest < all.of[kValues]) return value_item<kValues>(a, rest);
+    if (rest < all.of[kValues]) return value_item<kValues>(a, work, rest);
     rest -= all.of[kValues];
-    return rest < all.of[kShortValues] ? value_item<kShortValues>(a, rest) : Item{};
+    return rest < all.of[kShortValues] ? value_item<kShortValues>(a, work, rest) : Item{};
   }
 
  private:
@@ -210,14 +212,15 @@ struct ItemTable {
   }
 
   template <ItemKind kKind>
-  __device__ Item value_item(const DecodeArguments& a, int number) const {
+  __device__ Item value_item(const DecodeArguments& a, Work work, int number) const {
     const RequestEntry& request = find<kKind>(a, number);
     const KeyCut cut = value_cut(request.length);
     constexpr bool kShort = kKind == kShortValues;
-    Item item = place(request, Work::values, cut, number - request.before.of[kKind],
+    Item item = place(request, work, cut, number - request.before.of[kKind],
                       kShort ? cut.short_items(request.length) : cut.long_items(),
                       kShort ? cut.long_items() : 0);
     item.partial = item.number = request.before.values() + item.number;
+    item.first_part = request.before.values() + item.kv_head * cut.items(request.length);
     item.first_sum =
         request.before.of[kScores] + item.kv_head * score_cut(request.length).items(request.length);
     return item;

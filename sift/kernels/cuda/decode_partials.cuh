@@ -7,11 +7,11 @@ namespace sift::cuda {
 /// Adds the warps' sums of weighted values and writes them as the item's partial result
 /// [group, kDim]. kRelative: each warp's are relative to its own maxima, which it has shared, and
 /// become relative to the item's. Whole block; holds a barrier.
-template <bool kRelative, int kDim, int kMostHeads, int kHeadTiles>
-__device__ void write_partial(const BlockContext<kDim, kMostHeads>& c, const Item& item, int turn,
+template <bool kRelative, class Context, int kDim, int kHeadTiles>
+__device__ void write_partial(const Context& c, const Item& item, int turn,
                               const ValueSums<kDim, kHeadTiles>& sums) {
-  using Results = ItemResults<kDim, kMostHeads>;
-  Results& shared = c.shared.results;
+  auto& shared = c.shared.results;
+  using Results = std::remove_reference_t<decltype(shared)>;
   float* partial = c.w.partials + static_cast<std::int64_t>(item.partial) * c.group * kDim;
   for (int begin = 0; begin < c.group; begin += Results::kHeadsAdded) {
     if (begin > 0) __syncthreads();  // others may still read what is overwritten

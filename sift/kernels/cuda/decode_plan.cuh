@@ -49,8 +49,8 @@ __device__ inline HeadPlan plan_head(const DecodeArguments& a, int request, int 
 }
 
 /// Plans the heads of a unit, all of whose scores are complete. By one warp.
-template <int kDim, int kMostHeads>
-__device__ void plan_unit(const BlockContext<kDim, kMostHeads>& c, const Item& item) {
+template <class Context>
+__device__ void plan_unit(const Context& c, const Item& item) {
   const HeadLanes lanes(c.group, c.at.lane);
   const ItemSum all = lanes.join_all(c.w.item_sums + std::int64_t{item.first_sum} * c.group,
                                      score_cut(item.length).items(item.length));

@@ -139,8 +139,8 @@ __device__ void share_sums(ItemSum (&shared)[kMaximumGroup], ItemSum (&sums)[kHe
 }
 
 /// Writes the maxima and sums of an item, which all warps have shared. By one warp.
-template <int kDim, int kMostHeads>
-__device__ void write_item_sums(const BlockContext<kDim, kMostHeads>& c, const Item& item,
+template <class Context>
+__device__ void write_item_sums(const Context& c, const Item& item,
                                 int turn) {
   if (c.at.lane >= c.group) return;
   const auto& sums = c.shared.results.sums[turn % 2];

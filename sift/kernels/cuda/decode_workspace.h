@@ -38,18 +38,30 @@ struct KeptCount {
   std::int32_t kept_eligible = 0;
 };
 
+/// What the exact scores of an item's candidates and the estimates of its other keys add up to, of
+/// one head.
+struct RescoredSum {
+  ItemSum candidates;
+  ItemSum others;
+};
+
 /// Counters of one KV head of one request. All are zero between steps.
 struct UnitProgress {
-  unsigned scored = 0;  ///< items whose scores are complete
+  unsigned scored = 0;     ///< items whose scores are complete
+  unsigned planned = 0;    ///< 1 when all are, and what follows from them is known
+  unsigned rescored = 0;   ///< items whose candidates' scores are exact
+  unsigned replanned = 0;  ///< 1 when all are, and what follows from them is known
   std::int32_t rows = 0;
   std::int32_t rows_eligible = 0;
-  unsigned planned = 0;  ///< 1 when the heads' plans are complete
+  std::int32_t candidates = 0;
+  unsigned unused = 0;
 };
 
 /// Counters of a whole step. All are zero between steps.
 struct StepProgress {
   unsigned reading = 0;  ///< claimed items that read all their keys
   unsigned values = 0;   ///< claimed items of values
+  unsigned candidates = 0;  ///< claimed items of candidates
 };
 
 /// The caller's workspace, cut up. A unit is one KV head of one request. Items are runs of a unit's
@@ -62,9 +74,11 @@ struct DecodeWorkspace {
   UnitProgress* units = nullptr;  ///< [batch, kv_heads]
   KeptCount* kept = nullptr;      ///< [batch, heads], zero between steps
   HeadPlan* plans = nullptr;      ///< [batch, heads], of those that sift
+  HeadPlan* candidate_plans = nullptr;  ///< [batch, heads], where scores are estimated
   float* log_sum_exp =
       nullptr;  ///< [batch, heads], where the caller wants none but records need it
   ItemSum* item_sums = nullptr;  ///< [items of scores and dense ones, group]
+  RescoredSum* rescored_sums = nullptr;  ///< [items of values, group], where scores are estimated
   float* item_masses = nullptr;  ///< [items of values, group], relative to the head's maximum
   float* partials = nullptr;     ///< [items of values and dense ones, group, head_dim]
   /// A unit: [group, keys rounded up to kScoreRowPadding]; of a request that records [keys,
