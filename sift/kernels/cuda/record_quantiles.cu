@@ -66,9 +66,14 @@ __global__ void __launch_bounds__(kSelectThreads, 2)
   const OrderStatistics found = selection.own_statistics();
   if (threadIdx.x % kWarpThreads != 0) return;
   const int own = selection.own_head();
-  const double ln_theta = ln_interpolated_quantile(found.lower * kLn2, found.upper * kLn2,
-                                                   at.fraction, log_sum_exp[own] * kLn2);
-  record(method, request, first_head + own, selection.own_refused() ? HUGE_VAL : ln_theta);
+  double ln_theta = ln_interpolated_quantile(found.lower * kLn2, found.upper * kLn2, at.fraction,
+                                             log_sum_exp[own] * kLn2);
+  if (selection.own_refused()) ln_theta = HUGE_VAL;
+  if (method.ln_thetas != nullptr) {
+    method.ln_thetas[std::int64_t{request} * method.heads + first_head + own] = ln_theta;
+  } else {
+    record(method, request, first_head + own, ln_theta);
+  }
 }
 
 int words_of(int group) { return group <= kMostGroupOfManyWords ? kManyWords : kFewWords; }

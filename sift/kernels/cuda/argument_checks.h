@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <sstream>
+
+#include "sift/core/error.h"
+
+namespace sift::cuda {
+
+/// Refuses arguments of `subject` ("decode attention"): each function throws Error
+/// (invalid_argument) with a sentence that begins with it.
+class ArgumentChecks {
+ public:
+  explicit constexpr ArgumentChecks(const char* subject) : subject_(subject) {}
+
+  template <class... Parts>
+  [[noreturn]] void refuse(const Parts&... parts) const {
+    std::ostringstream sentence;
+    sentence << subject_ << ": ";
+    (sentence << ... << parts);
+    throw Error(ErrorKind::invalid_argument, sentence.str());
+  }
+
+  template <class V>
+  void require(bool holds, const char* what, const V& value, const char* expected) const {
+    if (!holds) refuse(what, " is ", value, ", expected ", expected);
+  }
+
+  void require_present(const void* pointer, const char* what) const {
+    require(pointer != nullptr, what, "null", "device memory");
+  }
+
+  /// `pointer` is not null, and its address is a multiple of 16.
+  void require_aligned(const void* pointer, const char* what) const {
+    require_present(pointer, what);
+    require(reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0, what, pointer,
+            "an address that is a multiple of 16");
+  }
+
+  void require_bytes(std::size_t bytes, std::size_t least) const {
+    if (bytes < least) refuse("the workspace has ", bytes, " bytes, expected at least ", least);
+  }
+
+  void require_success(cudaError_t status, const char* what) const {
+    if (status != cudaSuccess) refuse(what, ": ", cudaGetErrorString(status));
+  }
+
+ private:
+  const char* subject_;
+};
+
+}  // namespace sift::cuda
