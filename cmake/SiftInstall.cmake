@@ -1,6 +1,7 @@
 # The installable package: find_package(sift) gives the target sift::sift and, where the CUDA kernels
-# were built, the component cuda gives sift::cuda. Headers are installed beside their rooms, but for
-# those of the kernels' other backends, of a room's inside, and of tests.
+# were built, the component cuda gives sift::cuda; with cuDNN, the component cudnn gives sift::cudnn.
+# Headers are installed beside their rooms, but for those of the kernels' other backends, of a room's
+# inside, and of tests.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
@@ -22,8 +23,17 @@ if(SIFT_CUDA_FOUND)
   install(DIRECTORY "${PROJECT_SOURCE_DIR}/sift/kernels/cuda"
           DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/sift/kernels"
           FILES_MATCHING PATTERN "*.h"
-          REGEX "/(argument_checks|decode_launch|decode_workspace|device_array|workspace_cutter)\\.h$" EXCLUDE)
+          REGEX "/(argument_checks|decode_launch|decode_workspace|device_array|workspace_cutter)\\.h$" EXCLUDE
+          PATTERN "prefill_attention.h" EXCLUDE)
   install(EXPORT siftCudaTargets NAMESPACE sift:: DESTINATION "${SIFT_PACKAGE_DIR}")
+endif()
+if(SIFT_CUDNN_FOUND)
+  install(TARGETS sift_cudnn EXPORT siftCudnnTargets
+          ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}" LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}")
+  install(FILES "${PROJECT_SOURCE_DIR}/sift/kernels/cuda/prefill_attention.h"
+          DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/sift/kernels/cuda")
+  install(EXPORT siftCudnnTargets NAMESPACE sift:: DESTINATION "${SIFT_PACKAGE_DIR}")
+  install(FILES "${CMAKE_CURRENT_LIST_DIR}/FindCudnn.cmake" DESTINATION "${SIFT_PACKAGE_DIR}")
 endif()
 configure_package_config_file("${CMAKE_CURRENT_LIST_DIR}/siftConfig.cmake.in"
   "${PROJECT_BINARY_DIR}/siftConfig.cmake" INSTALL_DESTINATION "${SIFT_PACKAGE_DIR}")
