@@ -17,17 +17,16 @@ constexpr ArgumentChecks kChecks("prefill attention");
 constexpr std::int64_t kValueBytes = 2;  // f16 and bf16
 constexpr int kContiguous = 31;          // page_shift of a cache without a table
 
-/// The tensors of the graph, by the numbers that cuDNN knows them by.
-enum Uid : std::int64_t {
-  kQuery = 1,
-  kKeys,
-  kValues,
-  kOutput,
-  kTokens,
-  kLengths,
-  kKeyTable,
-  kValueTable
-};
+// The tensors of the graph, by the numbers that cuDNN knows them by.
+using Uid = std::int64_t;
+constexpr Uid kQuery = 1;
+constexpr Uid kKeys = 2;
+constexpr Uid kValues = 3;
+constexpr Uid kOutput = 4;
+constexpr Uid kTokens = 5;
+constexpr Uid kLengths = 6;
+constexpr Uid kKeyTable = 7;
+constexpr Uid kValueTable = 8;
 
 void require_good(fe::error_t status, const char* what) {
   if (status.is_bad()) kChecks.refuse(what, ": ", status.get_message());
@@ -204,7 +203,7 @@ void PrefillAttention::run(const PrefillAttentionArguments& arguments, void* wor
   kChecks.require_bytes(bytes, plan_->workspace_bytes);
   // cuDNN takes no pointers to constants; it writes the output alone.
   const auto device = [](const void* pointer) { return const_cast<void*>(pointer); };
-  std::unordered_map<std::int64_t, void*> tensors = {
+  std::unordered_map<Uid, void*> tensors = {
       {kQuery, device(arguments.query)},   {kOutput, arguments.output},
       {kKeys, device(cache.keys)},         {kValues, device(cache.values)},
       {kTokens, device(arguments.tokens)}, {kLengths, device(arguments.lengths)}};
