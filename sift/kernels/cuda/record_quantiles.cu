@@ -1,5 +1,7 @@
 #include "sift/kernels/cuda/record_quantiles.h"
 
+#include <algorithm>
+
 #include "sift/kernels/cuda/method.cuh"
 #include "sift/kernels/cuda/order_statistics.cuh"
 #include "sift/sifting/quantile.h"
@@ -89,11 +91,11 @@ auto* kernel_of(int group) {
 
 // As many blocks as the device runs side by side, a power of two for each group, as long as each
 // has work: measured, more of them wait for each other longer than they save.
-int choose_blocks(std::int64_t groups, std::int64_t longest, int processors) {
+int choose_blocks(std::int64_t groups, const RecordQuantilesPlan& plan) {
   constexpr int kWorthwhileKeys = 1024;
   int blocks = 1;
-  while (blocks < kMostBlocksPerGroup && groups * blocks * 2 <= processors &&
-         longest > std::int64_t{blocks} * kWorthwhileKeys) {
+  while (blocks < kMostBlocksPerGroup && groups * blocks * 2 <= plan.processors &&
+         plan.longest > std::int64_t{blocks} * kWorthwhileKeys) {
     blocks *= 2;
   }
   return blocks;
@@ -119,8 +121,9 @@ cudaError_t plan_record_quantiles(int batch, int heads, int kv_heads, std::int64
   if (status != cudaSuccess) return status;
   // What was compiled decides, not the device: code for sm_80 knows no clusters.
   const bool has_clusters = attributes.ptxVersion >= 90;
-  plan.blocks_per_group =
-      has_clusters ? choose_blocks(std::int64_t{batch} * kv_heads, longest, processors) : 1;
+  plan.processors = has_clusters ? processors : 0;
+  plan.longest = longest;
+  plan.blocks_per_group = choose_blocks(std::int64_t{batch} * kv_heads, plan);
   return cudaSuccess;
 }
 
@@ -129,7 +132,9 @@ cudaError_t launch_record_quantiles(const RecordQuantilesPlan& plan,
                                     cudaStream_t stream) {
   const MethodStep& method = arguments.method;
   const int group = method.heads / method.kv_heads;
-  const auto cluster = static_cast<unsigned>(plan.blocks_per_group);
+  const std::int64_t groups = std::int64_t{arguments.batch} * method.kv_heads;
+  const auto cluster =
+      static_cast<unsigned>(std::max(plan.blocks_per_group, choose_blocks(groups, plan)));
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeClusterDimension;
   attribute.val.clusterDim = {cluster, 1, 1};

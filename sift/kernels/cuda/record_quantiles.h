@@ -24,7 +24,9 @@ struct RecordQuantilesArguments {
 
 /// How a launch is cut up; it does not change results.
 struct RecordQuantilesPlan {
-  int blocks_per_group = 1;  ///< blocks that share the scores of one KV head's group
+  int blocks_per_group = 1;  ///< blocks that share the scores of one KV head's group, at least
+  std::int64_t longest = 0;  ///< visible keys of a request, at most
+  int processors = 0;        ///< that launches of fewer requests may fill with more blocks
 };
 
 /// Chooses a plan for batches of up to `batch` requests of up to `longest` visible keys, and
