@@ -11,7 +11,7 @@ std::size_t SidecarBytes::total() const {
 SidecarBytes sidecar_bytes(const Policy& policy, int head_dim) {
   SidecarBytes bytes;
   if (keeps_key_shadow(policy)) {
-    bytes[Sidecar::key_shadow] = key_shadow_row_bytes(key_shadow_format(policy), head_dim);
+    bytes[Sidecar::key_shadow] = key_shadow_row_bytes({policy.bits, policy.block}, head_dim);
   }
   return bytes;
 }
@@ -20,6 +20,8 @@ bool keeps_key_shadow(const Policy& policy) {
   return policy.select != Select::all && policy.estimate == Estimate::quantised;
 }
 
-KeyShadowFormat key_shadow_format(const Policy& policy) { return {policy.bits, policy.block}; }
+KeyShadowFormat key_shadow_format(const Policy& policy, ShadowOrder order) {
+  return {policy.bits, policy.block, order};
+}
 
 }  // namespace sift

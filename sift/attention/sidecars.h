@@ -28,8 +28,8 @@ struct SidecarBytes {
 /// What `policy` keeps. Throws Error (invalid_argument) for a head dimension that it cannot have.
 SidecarBytes sidecar_bytes(const Policy& policy, int head_dim);
 
-/// Whether `policy` keeps a shadow of the keys, and which.
+/// Whether `policy` keeps a shadow of the keys, and which, for keys whose codes take `order`.
 bool keeps_key_shadow(const Policy& policy);
-KeyShadowFormat key_shadow_format(const Policy& policy);
+KeyShadowFormat key_shadow_format(const Policy& policy, ShadowOrder order);
 
 }  // namespace sift

@@ -73,7 +73,7 @@ void write_sidecars(const Policy& policy, const CacheView& cache, int kv_head, s
   const int dim = cache.layout.head_dim;
   std::vector<float> key(static_cast<std::size_t>(dim));
   read_cache_row(cache.layout.type, cache.key_row(kv_head, slot), dim, key.data());
-  write_key_shadow(key_shadow_format(policy), key.data(), dim,
+  write_key_shadow(key_shadow_format(policy, cache.layout.shadow_order), key.data(), dim,
                    cache.sidecar_row(Sidecar::key_shadow, kv_head, slot));
 }
 

@@ -21,6 +21,8 @@ struct CacheLayout {
   int head_dim = 0;            ///< a multiple of 32 for q8_0
   DType type = DType::f16;     ///< f32, f16, bf16 or q8_0
   SidecarBytes sidecars = {};  ///< of each row of each KV head: what policies keep beside it
+  /// Order of the codes of key shadows: pairs_parted where the rotary embedding turns neighbours.
+  ShadowOrder shadow_order = ShadowOrder::as_stored;
 
   /// Bytes of one K or V row of one KV head.
   std::size_t row_bytes() const { return sift::row_bytes(type, head_dim); }

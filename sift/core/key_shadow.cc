@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <vector>
 
 #include "sift/core/error.h"
 #include "sift/core/half.h"
@@ -45,8 +46,9 @@ bool all_finite(const float* values, std::int64_t count) {
 BlockScale scale_of(const float* values, std::int64_t count, int highest_code) {
   if (!all_finite(values, count)) return {0, static_cast<Half>(kNaN)};
   const auto [least, greatest] = std::minmax_element(values, values + count);
-  const Half zero = saturated_half(*least + 0.0F);  // −0 is 0
-  const float range = *greatest - static_cast<float>(zero);
+  // Adding 0 turns −0 into 0: which zero of equals is found is no property of the key.
+  const Half zero = saturated_half(*least + 0.0F);
+  const float range = *greatest + 0.0F - static_cast<float>(zero);
   return {saturated_half(range / static_cast<float>(highest_code)), zero};
 }
 
@@ -141,24 +143,6 @@ void read_fp8(const std::byte* shadow, int head_dim, float* key) {
 
 }  // namespace
 
-int code_bits(ShadowCode code) {
-  switch (code) {
-    case ShadowCode::bits4:
-      return 4;
-    case ShadowCode::fp8:
-      return 8;
-    case ShadowCode::bits3:
-      return 3;
-    case ShadowCode::bits2:
-      return 2;
-  }
-  return 0;
-}
-
-std::size_t code_row_bytes(const KeyShadowFormat& format, int head_dim) {
-  return static_cast<std::size_t>(head_dim) / 8 * static_cast<std::size_t>(code_bits(format.code));
-}
-
 std::size_t key_shadow_row_bytes(const KeyShadowFormat& format, int head_dim) {
   const bool scaled_by_row = format.code == ShadowCode::fp8;
   const std::int64_t multiple = scaled_by_row ? 32 : std::max<std::int64_t>(format.block, 32);
@@ -168,25 +152,32 @@ std::size_t key_shadow_row_bytes(const KeyShadowFormat& format, int head_dim) {
                             "a multiple of {}, this one is {}",
                             format.block, multiple, head_dim));
   }
-  const std::int64_t scales = scaled_by_row ? 1 : head_dim / format.block;
-  return code_row_bytes(format, head_dim) + static_cast<std::size_t>(scales) * 4;
+  return code_row_bytes(format, head_dim) + scale_row_bytes(format, head_dim);
 }
 
 void write_key_shadow(const KeyShadowFormat& format, const float* key, int head_dim,
                       std::byte* shadow) {
+  std::vector<float> ordered(static_cast<std::size_t>(head_dim));
+  for (int i = 0; i < head_dim; ++i) {
+    ordered[static_cast<std::size_t>(i)] = key[shadowed_value(format.order, head_dim, i)];
+  }
   if (format.code == ShadowCode::fp8) {
-    write_fp8(key, head_dim, shadow);
+    write_fp8(ordered.data(), head_dim, shadow);
   } else {
-    write_integers(format, key, head_dim, shadow);
+    write_integers(format, ordered.data(), head_dim, shadow);
   }
 }
 
 void read_key_shadow(const KeyShadowFormat& format, const std::byte* shadow, int head_dim,
                      float* key) {
+  std::vector<float> ordered(static_cast<std::size_t>(head_dim));
   if (format.code == ShadowCode::fp8) {
-    read_fp8(shadow, head_dim, key);
+    read_fp8(shadow, head_dim, ordered.data());
   } else {
-    read_integers(format, shadow, head_dim, key);
+    read_integers(format, shadow, head_dim, ordered.data());
+  }
+  for (int i = 0; i < head_dim; ++i) {
+    key[shadowed_value(format.order, head_dim, i)] = ordered[static_cast<std::size_t>(i)];
   }
 }
 

@@ -130,6 +130,38 @@ TEST(KeyShadow, KeepsWhatItCanHoldExactly) {
   }
 }
 
+TEST(KeyShadow, DoesNotDependOnTheSignsOfZeros) {
+  for (const KeyShadowFormat& format : all_formats()) {
+    if (format.code == ShadowCode::fp8) continue;  // its codes keep signs
+    Key key(64, 0.0F);
+    const Bytes expected = written(format, key);
+    for (const std::size_t place : {0, 15, 63}) {
+      key[place] = -0.0F;
+      EXPECT_EQ(written(format, key), expected) << place;
+    }
+  }
+}
+
+TEST(KeyShadow, PartsPairsOfNeighbours) {
+  for (KeyShadowFormat format : all_formats()) {
+    const Key key = random_key(128, 1, 5);
+    Key parted(key.size());
+    for (std::size_t i = 0; i < key.size() / 2; ++i) {
+      parted[i] = key[2 * i];
+      parted[i + key.size() / 2] = key[2 * i + 1];
+    }
+    const Bytes expected = written(format, parted);
+    const Key expected_back = shadow_of(format, parted);
+    format.order = ShadowOrder::pairs_parted;
+    EXPECT_EQ(written(format, key), expected);
+    const Key back = shadow_of(format, key);
+    for (std::size_t i = 0; i < key.size() / 2; ++i) {
+      EXPECT_EQ(back[2 * i], expected_back[i]);
+      EXPECT_EQ(back[2 * i + 1], expected_back[i + key.size() / 2]);
+    }
+  }
+}
+
 TEST(KeyShadow, SaturatesBeyondHalves) {
   for (const KeyShadowFormat& format : all_formats()) {
     Key key = random_key(64, 1, 3);

@@ -134,8 +134,13 @@ Engine::~Engine() = default;
 
 CacheLayout Engine::cache_layout(const Policy& policy) const {
   const ModelShape& shape = transformer_->shape();
-  return {shape.layers, shape.kv_heads, shape.head_dim, options_.cache_type,
-          sidecar_bytes(policy, shape.head_dim)};
+  const bool turns_neighbours = shape.rope.style == RopeStyle::adjacent_pairs;
+  return {shape.layers,
+          shape.kv_heads,
+          shape.head_dim,
+          options_.cache_type,
+          sidecar_bytes(policy, shape.head_dim),
+          turns_neighbours ? ShadowOrder::pairs_parted : ShadowOrder::as_stored};
 }
 
 GenerationResult Engine::generate(const GenerationRequest& request, const TokenCallback& callback,

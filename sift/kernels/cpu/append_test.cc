@@ -77,7 +77,8 @@ TEST(AppendSidecars, EqualThePlainDefinition) {
                            "sift:estimate=quantised,bits=3,block=16"}) {
     for (const DType type : {DType::f32, DType::f16, DType::bf16, DType::q8_0}) {
       const Policy policy = parse_policy(text);
-      const CacheLayout layout{1, 2, 64, type, sidecar_bytes(policy, 64)};
+      const CacheLayout layout{
+          1, 2, 64, type, sidecar_bytes(policy, 64), ShadowOrder::pairs_parted};
       KvCache cache(layout, 128);
       std::vector<std::int32_t> pages;
       cache.allocate_pages(2, pages);
@@ -91,7 +92,8 @@ TEST(AppendSidecars, EqualThePlainDefinition) {
         for (int head = 0; head < 2; ++head) {
           // Of the key as the cache holds it, not as it came.
           read_cache_row(type, view.key_row(head, slot), 64, key.data());
-          write_key_shadow(key_shadow_format(policy), key.data(), 64, expected.data());
+          write_key_shadow(key_shadow_format(policy, layout.shadow_order), key.data(), 64,
+                           expected.data());
           EXPECT_EQ(std::memcmp(view.sidecar_row(Sidecar::key_shadow, head, slot), expected.data(),
                                 expected.size()),
                     0)

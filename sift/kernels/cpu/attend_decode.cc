@@ -38,14 +38,17 @@ RowMode gated_mode(const AttentionState& state, const RowIdentity& row) {
   return gated ? RowMode::dense : mode;
 }
 
-// The order of DecodeKernels::score_shadow: of each 32 values the even ones, then the odd ones.
-void order_query(const AttentionShape& shape, ShadowCode code, const float* query, float* ordered) {
-  const int count = shape.heads * shape.head_dim;
-  if (code == ShadowCode::fp8) {
-    std::copy_n(query, count, ordered);
-    return;
+// Values in the order of a shadow's codes, and for 4 bits of each 32 the even ones before the odd
+// ones, as DecodeKernels::score_shadow takes them.
+void order_query(const AttentionShape& shape, ShadowOrder order, ShadowCode code,
+                 const float* query, float* ordered) {
+  const int dim = shape.head_dim;
+  for (int head = 0; head < shape.heads; ++head, query += dim, ordered += dim) {
+    for (int i = 0; i < dim; ++i) {
+      const int place = code == ShadowCode::fp8 ? i : i / 32 * 32 + i % 2 * 16 + i % 32 / 2;
+      ordered[place] = query[shadowed_value(order, dim, i)];
+    }
   }
-  for (int i = 0; i < count; ++i) ordered[i / 32 * 32 + i % 2 * 16 + i % 32 / 2] = query[i];
 }
 
 void scale_query(const AttentionShape& shape, const float* query, float* scaled) {
@@ -119,7 +122,8 @@ void attend_decode(AttentionState& state, int layer, const CacheView& cache, con
   workspace.ensure(shape, row.visible, mode, threads);
   scale_query(shape, query, workspace.query.data());
   if (mode == RowMode::sift && keeps_key_shadow(state.policy())) {
-    order_query(shape, state.policy().bits, workspace.query.data(), workspace.shadow_query.data());
+    order_query(shape, cache.layout.shadow_order, state.policy().bits, workspace.query.data(),
+                workspace.shadow_query.data());
   }
   for (int head = 0; mode == RowMode::sift && head < shape.heads; ++head) {
     workspace.ln_thresholds[head] = state.ln_threshold(layer, head, row);

@@ -73,8 +73,8 @@ class Model {
       for (float& value : row) value = normal(random_);
       write_cache_row(setup_.type, row.data(), dim, table.data() + i * row_bytes());
       if (shadow_bytes == 0) continue;
-      write_key_shadow(key_shadow_format(state_.policy()), row.data(), dim,
-                       shadows.data() + i * shadow_bytes);
+      write_key_shadow(key_shadow_format(state_.policy(), cache_.layout().shadow_order), row.data(),
+                       dim, shadows.data() + i * shadow_bytes);
     }
     const auto copy = [&](std::byte* to) {
       const std::int64_t chosen = random_() % kRows;

@@ -10,41 +10,10 @@
 #include <vector>
 
 #include "sift/core/error.h"
-#include "sift/kernels/cpu/attend_decode_fixture.h"
-#include "sift/kernels/reference/reference_attention.h"
+#include "sift/kernels/cpu/attend_decode_estimate_fixture.h"
 
 namespace sift::cpu {
 namespace {
-
-Policy estimating(ShadowCode bits, std::int64_t block, double margin = 0.5) {
-  Policy policy = sift_policy();
-  policy.estimate = Estimate::quantised;
-  policy.bits = bits;
-  policy.block = block;
-  policy.margin = margin;
-  return policy;
-}
-
-std::vector<Policy> every_shadow(double margin = 0.5) {
-  return {estimating(ShadowCode::bits4, 16, margin), estimating(ShadowCode::bits4, 32, margin),
-          estimating(ShadowCode::bits4, 64, margin), estimating(ShadowCode::fp8, 32, margin)};
-}
-
-/// What one row came to.
-struct Outcome {
-  std::vector<float> output;  // [heads, dim]
-  AttentionTotals totals;
-};
-
-Outcome by_reference(Fixture& fixture, const Policy& policy, double ln_eta) {
-  const auto state = state_at(fixture, policy, ln_eta);
-  Outcome outcome;
-  outcome.output.resize(fixture.query().size());
-  reference::attend_row(*state, 0, fixture.view(), sifted_row(fixture), fixture.query(),
-                        outcome.output);
-  outcome.totals = state->totals(1);
-  return outcome;
-}
 
 Outcome by_decode(Fixture& fixture, const Policy& policy, double ln_eta,
                   const DecodeKernels& kernels) {
@@ -67,23 +36,6 @@ void expect_same(const Outcome& actual, const Outcome& expected, const std::stri
   EXPECT_EQ(actual.totals.groups.value_rows_read, expected.totals.groups.value_rows_read) << what;
   EXPECT_EQ(actual.totals.groups.key_rows_read, expected.totals.groups.key_rows_read) << what;
   EXPECT_EQ(actual.totals.groups.shadow_rows_read, expected.totals.groups.shadow_rows_read) << what;
-}
-
-/// Scores of the shadows of a head's keys.
-std::vector<double> estimates_of(Fixture& fixture, const Policy& policy, int head) {
-  const int dim = fixture.dim();
-  std::vector<float> key(static_cast<std::size_t>(dim));
-  std::vector<double> scores(static_cast<std::size_t>(fixture.keys()), 0.0);
-  for (std::int64_t slot = 0; slot < fixture.keys(); ++slot) {
-    read_key_shadow(key_shadow_format(policy),
-                    fixture.view().sidecar_row(Sidecar::key_shadow, head / fixture.group(), slot),
-                    dim, key.data());
-    for (int d = 0; d < dim; ++d) {
-      scores[slot] += static_cast<double>(fixture.query()[head * dim + d]) * key[d];
-    }
-    scores[slot] /= std::sqrt(static_cast<double>(dim));
-  }
-  return scores;
 }
 
 /// How near any score of a head comes to a threshold that it is compared with.
@@ -125,11 +77,6 @@ void check(Fixture& fixture, const Policy& policy, double ln_eta, const std::str
   }
 }
 
-Shape with_shadows(Shape shape = {}) {
-  shape.shadows = true;
-  return shape;
-}
-
 TEST(AttendDecodeEstimate, EqualsTheReferenceAtPageAndChunkEdges) {
   for (const std::int64_t keys : {1, 2, 15, 16, 17, 63, 64, 65, 511, 512, 513, 1025, 3000}) {
     Fixture fixture(with_shadows(), keys, static_cast<std::uint32_t>(keys));
@@ -152,6 +99,16 @@ TEST(AttendDecodeEstimate, TakesEveryCacheTypeHeadDimensionAndGroup) {
                     std::to_string(group));
         }
       }
+    }
+  }
+}
+
+TEST(AttendDecodeEstimate, TakesShadowsWhosePairsAreParted) {
+  for (const int dim : {32, 64, 96, 128}) {
+    Fixture fixture({2, 3, dim, DType::f16, true, ShadowOrder::pairs_parted}, 600);
+    for (const Policy& policy : every_shadow()) {
+      if (policy.bits == ShadowCode::bits4 && dim % policy.block != 0) continue;
+      check(fixture, policy, clear_ln_eta(fixture, policy), "parted, dim " + std::to_string(dim));
     }
   }
 }

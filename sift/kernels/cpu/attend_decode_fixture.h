@@ -29,10 +29,11 @@ struct Shape {
   int dim = 64;
   DType type = DType::f16;
   bool shadows = false;  ///< room for any shadow of the keys
+  ShadowOrder order = ShadowOrder::as_stored;
 };
 
 inline CacheLayout layout_of(const Shape& shape) {
-  CacheLayout layout{1, shape.kv_heads, shape.dim, shape.type};
+  CacheLayout layout{1, shape.kv_heads, shape.dim, shape.type, {}, shape.order};
   if (shape.shadows) layout.sidecars[Sidecar::key_shadow] = static_cast<std::size_t>(shape.dim) + 4;
   return layout;
 }

@@ -86,9 +86,10 @@ struct DecodeKernels {
   const char* name = "";
   Score score[4] = {};           ///< by cache_type_index
   ScoreRows score_rows[4] = {};  ///< by cache_type_index
-  /// Scores from shadows (sift/core/key_shadow.h), by shadow_format_index. Of each 32 values of a
-  /// query, those for 4-bit codes hold the 16 even ones first, then the 16 odd ones, as codes lie
-  /// in the low and high halves of bytes. `layout.row_bytes` is that of a shadow.
+  /// Scores from shadows (sift/core/key_shadow.h), by shadow_format_index. Values of the
+  /// query come in the order of codes, but for 4 bits of each 32 the 16 even ones first, then the
+  /// 16 odd ones, as codes lie in the low and high halves of bytes. `layout.row_bytes` is that of a
+  /// shadow.
   Score score_shadow[kShadowFormats] = {};
   Accumulate accumulate[4] = {};  ///< by cache_type_index
   /// Greatest of `count` values, whole blocks of them.

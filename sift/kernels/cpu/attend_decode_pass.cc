@@ -41,7 +41,7 @@ DecodePass::DecodePass(AttentionState& state, int layer, const CacheView& cache,
       shadow_layout_{layout_.group, layout_.head_dim, cache.layout.sidecars[Sidecar::key_shadow]},
       chunks_((visible + kChunkKeys - 1) / kChunkKeys) {
   if (estimates_) {
-    score_shadow_ = kernels_.score_shadow[shadow_format_index(key_shadow_format(policy_))];
+    score_shadow_ = kernels_.score_shadow[shadow_format_index({policy_.bits, policy_.block})];
   }
   line_up_segments();
   item_count_ =

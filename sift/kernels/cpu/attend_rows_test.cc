@@ -61,7 +61,7 @@ class Fixture {
         prompt_(prompt),
         total_(static_cast<std::int64_t>(rows_.query.size()) / (shape.heads * shape.dim)),
         cache_({2, shape.kv_heads, shape.dim, shape.type,
-                sidecar_bytes(parse_policy(policy), shape.dim)},
+                sidecar_bytes(parse_policy(policy), shape.dim), ShadowOrder::pairs_parted},
                total_),
         sequence_(cache_, parse_policy(policy), shape.heads),
         output(rows_.query.size()) {

@@ -33,7 +33,8 @@ std::int64_t pad_columns(int dim) { return round_up(dim, kColumnMultiple); }
 // Shadows of a page's keys as floats [count, head_dim]. They are expanded once for many rows, so
 // the plain definition is fast enough, and takes every format.
 void expand_shadows(const RowsCall& call, int kv_head, std::int64_t page, int count, float* rows) {
-  const KeyShadowFormat format = key_shadow_format(call.state.policy());
+  const KeyShadowFormat format =
+      key_shadow_format(call.state.policy(), call.cache.layout.shadow_order);
   for (int i = 0; i < count; ++i) {
     read_key_shadow(format,
                     call.cache.sidecar_row(Sidecar::key_shadow, kv_head, page * kPageRows + i),

@@ -10,16 +10,16 @@
 
 namespace sift::cuda {
 
-/// Refuses arguments of `subject` ("decode attention"): each function throws Error
-/// (invalid_argument) with a sentence that begins with it.
+/// Refuses what an operation cannot take, with one sentence that begins with its name.
 class ArgumentChecks {
  public:
-  explicit constexpr ArgumentChecks(const char* subject) : subject_(subject) {}
+  constexpr explicit ArgumentChecks(const char* operation) : operation_(operation) {}
 
+  /// Throws Error (invalid_argument).
   template <class... Parts>
   [[noreturn]] void refuse(const Parts&... parts) const {
     std::ostringstream sentence;
-    sentence << subject_ << ": ";
+    sentence << operation_ << ": ";
     (sentence << ... << parts);
     throw Error(ErrorKind::invalid_argument, sentence.str());
   }
@@ -29,27 +29,27 @@ class ArgumentChecks {
     if (!holds) refuse(what, " is ", value, ", expected ", expected);
   }
 
-  void require_present(const void* pointer, const char* what) const {
+  void present(const void* pointer, const char* what) const {
     require(pointer != nullptr, what, "null", "device memory");
   }
 
   /// `pointer` is not null, and its address is a multiple of 16.
-  void require_aligned(const void* pointer, const char* what) const {
-    require_present(pointer, what);
+  void aligned(const void* pointer, const char* what) const {
+    present(pointer, what);
     require(reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0, what, pointer,
             "an address that is a multiple of 16");
   }
 
-  void require_bytes(std::size_t bytes, std::size_t least) const {
+  void workspace(std::size_t bytes, std::size_t least) const {
     if (bytes < least) refuse("the workspace has ", bytes, " bytes, expected at least ", least);
   }
 
-  void require_success(cudaError_t status, const char* what) const {
+  void cuda(cudaError_t status, const char* what) const {
     if (status != cudaSuccess) refuse(what, ": ", cudaGetErrorString(status));
   }
 
  private:
-  const char* subject_;
+  const char* operation_;
 };
 
 }  // namespace sift::cuda

@@ -1,42 +1,27 @@
 #include "sift/kernels/cuda/decode_attention.h"
 
 #include <algorithm>
-#include <sstream>
 
-#include "sift/core/error.h"
+#include "sift/kernels/cuda/argument_checks.h"
 #include "sift/kernels/cuda/decode_launch.h"
 
 namespace sift::cuda {
 namespace {
 
-template <class... Parts>
-[[noreturn]] void refuse(const Parts&... parts) {
-  std::ostringstream sentence;
-  sentence << "decode attention: ";
-  (sentence << ... << parts);
-  throw Error(ErrorKind::invalid_argument, sentence.str());
-}
-
-void check_cuda(cudaError_t status, const char* what) {
-  if (status != cudaSuccess) refuse(what, ": ", cudaGetErrorString(status));
-}
-
-template <class V>
-void require(bool holds, const char* what, const V& value, const char* expected) {
-  if (!holds) refuse(what, " is ", value, ", expected ", expected);
-}
+constexpr ArgumentChecks kChecks("decode attention");
 
 void check_capacity(const DecodeCapacity& c) {
-  require(c.batch >= 1 && c.batch <= kMaximumBatch, "the batch", c.batch, "1 to 512 requests");
-  require(c.kv_heads >= 1, "the number of KV heads", c.kv_heads, "at least 1");
-  require(
+  kChecks.require(c.batch >= 1 && c.batch <= kMaximumBatch, "the batch", c.batch,
+                  "1 to 512 requests");
+  kChecks.require(c.kv_heads >= 1, "the number of KV heads", c.kv_heads, "at least 1");
+  kChecks.require(
       c.heads >= c.kv_heads && c.heads % c.kv_heads == 0 && c.heads / c.kv_heads <= kMaximumGroup,
       "the number of query heads", c.heads, "1 to 16 for each KV head");
-  require(c.head_dim == 64 || c.head_dim == 96 || c.head_dim == 128 || c.head_dim == 256,
-          "the head dimension", c.head_dim, "64, 96, 128 or 256");
-  require(c.keys >= 1, "the number of keys", c.keys, "at least 1");
-  require(c.longest >= 0 && c.longest <= kMostKeys, "the number of keys of one request", c.longest,
-          "at most 262144");
+  kChecks.require(c.head_dim == 64 || c.head_dim == 96 || c.head_dim == 128 || c.head_dim == 256,
+                  "the head dimension", c.head_dim, "64, 96, 128 or 256");
+  kChecks.require(c.keys >= 1, "the number of keys", c.keys, "at least 1");
+  kChecks.require(c.longest >= 0 && c.longest <= kMostKeys, "the number of keys of one request",
+                  c.longest, "at most 262144");
 }
 
 /// Cuts memory into arrays, or only adds up their bytes.
@@ -67,17 +52,20 @@ struct CutWorkspace {
 
 CutWorkspace cut(const DecodeCapacity& c, void* memory) {
   const std::int64_t group = c.heads / c.kv_heads;
-  const std::int64_t items = (c.keys / kLeastItemKeys + c.batch) * c.kv_heads;
-  require(items < (std::int64_t{1} << 30), "the number of keys", c.keys, "fewer");
+  const std::int64_t runs = (c.keys / kLeastItemKeys + c.batch) * c.kv_heads;
+  // Of each kind; some are shorter (KeyCut).
+  const std::int64_t items = 2 * runs + std::int64_t{4} * c.batch * c.kv_heads;
+  kChecks.require(items < (std::int64_t{1} << 30), "the number of keys", c.keys, "fewer");
   Cutter cutter(memory);
   CutWorkspace result;
   DecodeWorkspace& w = result.arrays;
   w.item_capacity = static_cast<int>(items);
-  w.score_capacity = items * kScoreRowPadding;
+  w.score_capacity = runs * kScoreRowPadding;
   w.step = cutter.take<StepProgress>(1);
   w.units = cutter.take<UnitProgress>(std::int64_t{c.batch} * c.kv_heads);
   w.kept = cutter.take<KeptCount>(std::int64_t{c.batch} * c.heads);
   result.counter_bytes = cutter.bytes();
+  w.plans = cutter.take<HeadPlan>(std::int64_t{c.batch} * c.heads);
   w.log_sum_exp = cutter.take<float>(std::int64_t{c.batch} * c.heads);
   w.item_sums = cutter.take<ItemSum>(items * group);
   w.item_masses = cutter.take<float>(items * group);
@@ -108,83 +96,91 @@ DecodeAttention::DecodeAttention(const DecodeCapacity& capacity, DType type, voi
     : capacity_(capacity), type_(type), workspace_(workspace) {
   check_capacity(capacity);
   if (type != DType::f16 && type != DType::bf16) {
-    refuse("the cache has a type that it does not serve, expected f16 or bf16");
+    kChecks.refuse("the cache has a type that it does not serve, expected f16 or bf16");
   }
   const CutWorkspace parts = cut(capacity, workspace);
   if (bytes < parts.bytes) {
-    refuse("the workspace has ", bytes, " bytes, expected at least ", parts.bytes);
+    kChecks.refuse("the workspace has ", bytes, " bytes, expected at least ", parts.bytes);
   }
-  check_cuda(cudaMemsetAsync(workspace, 0, parts.counter_bytes, stream), "clearing the workspace");
+  kChecks.cuda(cudaMemsetAsync(workspace, 0, parts.counter_bytes, stream),
+               "clearing the workspace");
   int device = 0;
   int processors = 0;
-  check_cuda(cudaGetDevice(&device), "finding the device");
-  check_cuda(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device),
-             "asking the device");
+  kChecks.cuda(cudaGetDevice(&device), "finding the device");
+  kChecks.cuda(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device),
+               "asking the device");
   int major = 0;
-  check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
-             "asking the device");
+  kChecks.cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+               "asking the device");
   overlaps_ = major >= 9;
   int per_processor = 0;
-  check_cuda(prepare_decode(choice(capacity, type, overlaps_), per_processor),
-             "readying decode attention, which may need more shared memory than the device has");
-  check_cuda(plan_record_quantiles(capacity.batch, capacity.heads, capacity.kv_heads,
-                                   longest(capacity), records_),
-             "readying the quantiles");
-  require(per_processor >= 1, "the number of blocks that fit a multiprocessor", per_processor,
-          "at least 1");
+  kChecks.cuda(prepare_decode(choice(capacity, type, overlaps_), per_processor),
+               "readying decode attention, which may need more shared memory than the device has");
+  kChecks.cuda(plan_record_quantiles(capacity.batch, capacity.heads, capacity.kv_heads,
+                                     longest(capacity), records_),
+               "readying the quantiles");
+  kChecks.require(per_processor >= 1, "the number of blocks that fit a multiprocessor",
+                  per_processor, "at least 1");
   blocks_ = per_processor * processors;
 }
 
 void DecodeAttention::check(const DecodeArguments& a) const {
-  require(a.batch >= 1 && a.batch <= capacity_.batch, "the batch", a.batch,
-          "1 to what the plan was made for");
-  require(a.heads == capacity_.heads, "the number of query heads", a.heads, "that of the plan");
-  require(a.kv_heads == capacity_.kv_heads, "the number of KV heads", a.kv_heads,
-          "that of the plan");
-  require(a.head_dim == capacity_.head_dim, "the head dimension", a.head_dim, "that of the plan");
-  const auto present = [](const void* pointer, const char* what) {
-    require(pointer != nullptr, what, "null", "device memory");
-  };
-  present(a.query, "the query");
-  present(a.output, "the output");
-  present(a.cache.keys, "the key cache");
-  present(a.cache.values, "the value cache");
-  present(a.lengths, "the array of lengths");
+  kChecks.require(a.batch >= 1 && a.batch <= capacity_.batch, "the batch", a.batch,
+                  "1 to what the plan was made for");
+  kChecks.require(a.heads == capacity_.heads, "the number of query heads", a.heads,
+                  "that of the plan");
+  kChecks.require(a.kv_heads == capacity_.kv_heads, "the number of KV heads", a.kv_heads,
+                  "that of the plan");
+  kChecks.require(a.head_dim == capacity_.head_dim, "the head dimension", a.head_dim,
+                  "that of the plan");
+  kChecks.present(a.query, "the query");
+  kChecks.present(a.output, "the output");
+  kChecks.present(a.cache.keys, "the key cache");
+  kChecks.present(a.cache.values, "the value cache");
+  kChecks.present(a.lengths, "the array of lengths");
   const bool has_method = a.method.head_states != nullptr;
   if (has_method) {
-    require(a.method.heads == a.heads, "the number of query heads of the method", a.method.heads,
-            "that of the plan");
-    require(a.method.kv_heads == a.kv_heads, "the number of KV heads of the method",
-            a.method.kv_heads, "that of the plan");
-    present(a.method.group_states, "the states of KV heads");
-    present(a.method.visible, "the array of visible keys");
-    present(a.method.generated, "the array of generated rows");
-  } else if (a.modes != nullptr) {
-    present(a.thresholds, "the array of thresholds");
+    kChecks.require(a.method.heads == a.heads, "the number of query heads of the method",
+                    a.method.heads, "that of the plan");
+    kChecks.require(a.method.kv_heads == a.kv_heads, "the number of KV heads of the method",
+                    a.method.kv_heads, "that of the plan");
+    kChecks.present(a.method.group_states, "the states of KV heads");
+    kChecks.present(a.method.visible, "the array of visible keys");
+    kChecks.present(a.method.generated, "the array of generated rows");
+    if (a.method.options.estimates) {
+      kChecks.refuse("the method estimates scores, expected one that computes them exactly");
+    }
+  } else {
+    if (a.records) kChecks.refuse("quantiles are asked for without the method's states");
+    if (a.modes != nullptr) kChecks.present(a.thresholds, "the array of thresholds");
   }
   if (a.compensation == Compensation::mean && (has_method || a.modes != nullptr)) {
-    present(a.value_means, "the array of value means");
+    kChecks.present(a.value_means, "the array of value means");
   }
   const CacheAddress& cache = a.cache;
   const auto aligned = [](std::int64_t stride) { return stride >= 0 && stride % 16 == 0; };
-  require(aligned(cache.page_stride), "the page stride", cache.page_stride, "a multiple of 16");
-  require(aligned(cache.slot_stride), "the slot stride", cache.slot_stride, "a multiple of 16");
-  require(aligned(cache.head_stride), "the head stride", cache.head_stride, "a multiple of 16");
+  kChecks.require(aligned(cache.page_stride), "the page stride", cache.page_stride,
+                  "a multiple of 16");
+  kChecks.require(aligned(cache.slot_stride), "the slot stride", cache.slot_stride,
+                  "a multiple of 16");
+  kChecks.require(aligned(cache.head_stride), "the head stride", cache.head_stride,
+                  "a multiple of 16");
   if (cache.table != nullptr) {
-    require(cache.page_shift >= 4 && cache.page_shift <= 30, "log2 of the page size",
-            cache.page_shift, "4 to 30 (pages of at least 16 keys)");
+    kChecks.require(cache.page_shift >= 4 && cache.page_shift <= 30, "log2 of the page size",
+                    cache.page_shift, "4 to 30 (pages of at least 16 keys)");
   }
-  require(a.sink >= 0, "sink", a.sink, "at least 0");
-  require(a.recent >= 0, "recent", a.recent, "at least 0");
+  kChecks.require(a.sink >= 0, "sink", a.sink, "at least 0");
+  kChecks.require(a.recent >= 0, "recent", a.recent, "at least 0");
 }
 
 void DecodeAttention::run(const DecodeArguments& arguments, cudaStream_t stream) const {
   check(arguments);
   const DecodeWorkspace arrays = cut(capacity_, workspace_).arrays;
-  check_cuda(launch_decode(choice(capacity_, type_, overlaps_), blocks_, arguments, arrays, stream),
-             "launching decode attention");
+  kChecks.cuda(
+      launch_decode(choice(capacity_, type_, overlaps_), blocks_, arguments, arrays, stream),
+      "launching decode attention");
   if (!arguments.records || arguments.method.head_states == nullptr) return;
-  check_cuda(
+  kChecks.cuda(
       launch_record_quantiles(
           records_, {arguments.batch, arguments.method, arrays.scores, arrays.log_sum_exp}, stream),
       "launching the quantiles");

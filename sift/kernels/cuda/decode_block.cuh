@@ -1,6 +1,6 @@
 #pragma once
 
-#include "sift/kernels/cuda/decode_items.cuh"
+#include "sift/kernels/cuda/decode_claims.cuh"
 #include "sift/kernels/cuda/decode_tiles.cuh"
 
 namespace sift::cuda {
@@ -8,17 +8,10 @@ namespace sift::cuda {
 inline constexpr int kBlockWarps = 4;
 inline constexpr int kBlockThreads = kBlockWarps * kWarpThreads;
 
-/// What follows from all scores of one sifted head (base 2).
-struct HeadPlan {
-  float maximum;
-  float threshold;  ///< keys pass with a greater score
-  int only_key;  ///< the key that is kept though nothing passes, in the items that hold it; or −1
-};
-
 /// Tiles that a warp has on their way: as many as leave room for the blocks of a multiprocessor.
 template <int kDim, int kMostHeads>
 constexpr int tile_stages() {
-  return kDim > 128 ? 2 : kMostHeads == 8 && kDim > 64 ? 4 : 3;
+  return kDim > 128 || (kMostHeads <= 4 && kDim > 64) ? 2 : 3;
 }
 
 /// What a warp selects rows of V with.
@@ -26,16 +19,19 @@ template <int kMostHeads>
 struct Selection {
   /// Keys that a warp selects from at a time.
   static constexpr int kKeys = kMostHeads > 4 ? 32 : 64;
+  /// Chunks of keys whose scores are on their way, the one that is selected from included.
+  static constexpr int kChunks = kMostHeads > 8 ? 2 : 4;
   /// Places of the ring of selected rows.
   static constexpr int kPlaces = 128;
   static constexpr int kStride = kPlaces + 8;  ///< keeps heads in different banks
-  static constexpr int kPages = kKeys / kTileKeys;
 
-  HeadPlan plans[kMostHeads];
-
-  // The next keys' scores and pages, on their way.
-  alignas(16) float scores[2][kMostHeads][kKeys];
-  std::int32_t pages[2][kPages];
+  struct Chunk {
+    alignas(16) HeadPlan plans[kMostHeads];
+    alignas(16) float scores[kMostHeads][kKeys];
+    std::int32_t pages[kKeys / kTileKeys];
+  };
+  Chunk chunks[kChunks];
+  int only_keys[kMostHeads];  ///< kept though nothing passes, in the items that hold them; or −1
 
   // The ring: where the rows lie, in units of 16 bytes, and their weights under each head.
   std::uint32_t offsets[kPlaces];
@@ -61,6 +57,7 @@ struct BlockShared {
   TileMemory<kDim, tile_stages<kDim, kMostHeads>()> tiles[kBlockWarps];
   ItemResults<kDim, kMostHeads> results;
   Selection<kMostHeads> selections[kBlockWarps];
+  Item pending;        ///< claimed, waits for its scores
   Item items[kItems];  ///< the one at work, the next two, and one that slower warps may still read
   ItemTable table;     ///< last: only the entries of requests that there are have memory
 
@@ -87,8 +84,9 @@ struct BlockContext {
   int warp;
   int group;
   float scale;  ///< of scores, to base-2 logarithms
-  std::uint64_t policy;
-  unsigned claimed = 0;  ///< of thread 0: the claim after the next two
+  Ring ring;
+  CopyGroups groups;  ///< of copies other than the ring's
+  ItemClaims claims;
 
   __device__ BlockContext(const DecodeArguments& arguments, const DecodeWorkspace& workspace,
                           Shared& memory)
@@ -99,19 +97,16 @@ struct BlockContext {
         warp(static_cast<int>(threadIdx.x) / kWarpThreads),
         group(arguments.heads / arguments.kv_heads),
         scale(arguments.scale * 1.44269504088896340736F),
-        policy(read_once_policy()) {}
-
-  __device__ Ring ring() const { return Ring(shared.tiles[warp], at.lane, policy); }
+        ring(memory.tiles[threadIdx.x / kWarpThreads], at.lane, read_once_policy()) {}
 
   /// The block's item number `turn`; it and the next one are known.
   __device__ const Item& item(int turn) const { return shared.items[turn % Shared::kItems]; }
 
   /// Finds out item `turn` + 2, while the block works on item `turn`.
   __device__ void look_ahead(int turn) {
-    if (threadIdx.x != 0) return;
-    const unsigned number = claimed;
-    claimed = atomicAdd(&w.step->claimed, 1U);
-    shared.items[(turn + 2) % Shared::kItems] = shared.table.claim(a, static_cast<int>(number));
+    if (ItemClaims::is_claimant()) {
+      claims.next(a, w, shared.table, shared.pending, shared.items[(turn + 2) % Shared::kItems]);
+    }
   }
 
   __device__ int unit(const Item& item) const { return item.request * a.kv_heads + item.kv_head; }

@@ -14,7 +14,7 @@ class DenseWorker {
   static constexpr int kHeadTiles = Context::kHeadTiles;
 
   __device__ DenseWorker(Context& c, int turn)
-      : c_(c), ring_(c.ring()), cursor_(c, c.item(turn)), cursor_turn_(turn) {}
+      : c_(c), cursor_(c, c.item(turn)), cursor_turn_(turn) {}
 
   /// Works on item `turn` and those of the same kind that follow; returns the first other one.
   __device__ int run(int turn) {
@@ -23,11 +23,11 @@ class DenseWorker {
       for (int key = begin_; key < end_; key += KeyCursor<kDim>::kStep) {
         fill(turn + 1);
         std::uint32_t weights[kHeadTiles][2];
-        take_keys(ring_.wait(), key, weights);
-        ring_.release();
+        take_keys(c_.ring.wait(c_.groups), key, weights);
+        c_.ring.release();
         fill(turn + 1);
-        values_.template add<T>(ring_.wait(), weights, c_.at);
-        ring_.release();
+        values_.template add<T>(c_.ring.wait(c_.groups), weights, c_.at);
+        c_.ring.release();
       }
       end(turn);
     }
@@ -56,10 +56,10 @@ class DenseWorker {
 
   // Starts copies as long as there is room for them, up to the end of item `last`.
   __device__ void fill(int last) {
-    while (ring_.has_room()) {
+    while (c_.ring.has_room()) {
       if (cursor_.more()) {
         const void* side = values_next_ ? c_.a.cache.values : c_.a.cache.keys;
-        ring_.issue(cursor_.rows(), [&](int i) { return cursor_.row(side, i); });
+        c_.ring.issue(c_.groups, cursor_.rows(), cursor_.row(side), c_.a.cache.slot_stride);
         if (values_next_) cursor_.advance();
         values_next_ = !values_next_;
       } else {
@@ -69,7 +69,7 @@ class DenseWorker {
     }
   }
 
-  __device__ void take_keys(const uint4* keys, int key, std::uint32_t (&weights)[kHeadTiles][2]) {
+  __device__ void take_keys(const char* keys, int key, std::uint32_t (&weights)[kHeadTiles][2]) {
     ScoreTile scores = multiply<T>(query_, keys, c_.at);
     finish_scores(scores, c_.scale, key, end_, c_.at);
     if (scores_ != nullptr) {
@@ -116,7 +116,6 @@ class DenseWorker {
   }
 
   Context& c_;
-  typename Context::Ring ring_;
   KeyCursor<kDim> cursor_;
   int cursor_turn_;
   bool values_next_ = false;  // whether the tile's keys are on their way

@@ -7,9 +7,30 @@
 
 namespace sift::cuda {
 
-/// Keys of one item of scores or of dense attention, of a request that sees `length` keys: more for
-/// longer contexts, so that few results have to be put together at the end. Depends on the length
-/// alone, not on how work is dealt, so that sums do too.
+/// How a request's keys are cut into items of one kind: runs of `keys`, and shorter ones from key
+/// `tail` on, which are worked on last, so that all blocks end at about the same time. Depends on
+/// the request's length alone, not on how work is dealt, so that sums do too.
+struct KeyCut {
+  int keys;
+  int short_keys;
+  int tail;  ///< a multiple of both
+
+  __device__ int long_items() const { return tail / keys; }
+  __device__ int short_items(int length) const {
+    return (length - tail + short_keys - 1) / short_keys;
+  }
+  __device__ int items(int length) const { return long_items() + short_items(length); }
+  /// Items before the one that begins with key `begin`.
+  __device__ int items_before(int begin) const {
+    return begin <= tail ? begin / keys : long_items() + (begin - tail) / short_keys;
+  }
+  __device__ int begin(int item) const {
+    return item <= long_items() ? item * keys : tail + (item - long_items()) * short_keys;
+  }
+};
+
+/// Keys of an item of a request that sees `length` keys: more for longer contexts, so that few
+/// results have to be put together at the end.
 __device__ inline int item_keys(int length) {
   return length <= 16384    ? kLeastItemKeys
          : length <= 32768  ? 512
@@ -18,13 +39,27 @@ __device__ inline int item_keys(int length) {
                             : 4096;
 }
 
-/// Items of scores that one item of values spans.
-inline constexpr int kValueSpan = 2;
+/// `keys` a long item and a quarter of the keys in short items, or, where that would be few long
+/// ones, all items equal.
+__device__ inline KeyCut cut(int length, int keys, int short_keys) {
+  if (length < 4 * keys) return {keys, keys, 0};
+  return {keys, short_keys, length / 4 * 3 / keys * keys};
+}
 
-__device__ inline int items_of(int length, int keys) { return (length + keys - 1) / keys; }
-__device__ inline int score_items(int length) { return items_of(length, item_keys(length)); }
-__device__ inline int value_items(int length) {
-  return items_of(length, kValueSpan * item_keys(length));
+/// Items of scores of a sifted request. They have no tail: values wait for all of them.
+__device__ inline KeyCut score_cut(int length) {
+  const int keys = item_keys(length);
+  return {keys, keys, 0};
+}
+/// Items of values of a sifted request.
+__device__ inline KeyCut value_cut(int length) {
+  const int keys = item_keys(length);
+  return cut(length, 2 * keys, keys);
+}
+/// Items of a request that attends exactly.
+__device__ inline KeyCut dense_cut(int length) {
+  const int keys = item_keys(length);
+  return cut(length, keys, keys / 4);
 }
 
 /// Floats from one head's scores to the next head's.
@@ -44,6 +79,7 @@ enum class Work : int {
 struct Item {
   Work work = Work::none;
   bool records = false;  ///< a dense item whose scores are kept
+  bool ready = false;    ///< an item of values whose scores are complete
   int request = 0;
   int kv_head = 0;
   int length = 0;           ///< keys that the request sees
@@ -51,16 +87,29 @@ struct Item {
   int end = 0;              ///< one past the last key
   int number = 0;           ///< among the item sums (scores, dense) or masses (values)
   int partial = 0;          ///< among the partial results (values, dense)
-  int first_sum = 0;        ///< of the unit, among the item sums (values)
+  int first_sum = 0;        ///< of the unit, among the item sums (scores, values)
   std::int64_t scores = 0;  ///< where the unit's scores begin, in rows
 };
 
-/// Where the items of one request begin.
-struct RequestPlace {
-  int scores = 0;  ///< among those of scores
-  int values = 0;  ///< among those of values
-  int dense = 0;   ///< among the dense ones
-  int rows = 0;    ///< of the score buffer, in kScoreRowPadding rows
+/// Kinds of items, as they are counted.
+enum ItemKind {
+  kScores,
+  kValues,
+  kShortValues,
+  kDense,
+  kShortDense,
+  kScoreRows,  ///< no items: the score buffer, in kScoreRowPadding rows
+  kItemKinds
+};
+
+/// How many items of each kind there are, of a request or before it.
+struct ItemCounts {
+  int of[kItemKinds] = {};
+
+  __device__ int values() const { return of[kValues] + of[kShortValues]; }
+  __device__ int dense() const { return of[kDense] + of[kShortDense]; }
+  /// Items that read the keys: each has maxima and sums.
+  __device__ int reading() const { return of[kScores] + dense(); }
 };
 
 __device__ inline RequestMode mode_of(const DecodeArguments& a, int request) {
@@ -69,83 +118,72 @@ __device__ inline RequestMode mode_of(const DecodeArguments& a, int request) {
 }
 
 /// The counts of one request and KV head.
-__device__ inline RequestPlace counts_of(int length, RequestMode mode) {
-  const bool sifts = mode == RequestMode::sift;
-  return {sifts ? score_items(length) : 0, sifts ? value_items(length) : 0,
-          sifts ? 0 : score_items(length), score_stride(length) / kScoreRowPadding};
+__device__ inline ItemCounts counts_of(int length, RequestMode mode) {
+  ItemCounts counts;
+  counts.of[kScoreRows] = score_stride(length) / kScoreRowPadding;
+  if (mode == RequestMode::sift) {
+    const KeyCut values = value_cut(length);
+    counts.of[kScores] = score_cut(length).items(length);
+    counts.of[kValues] = values.long_items();
+    counts.of[kShortValues] = values.short_items(length);
+  } else {
+    const KeyCut dense = dense_cut(length);
+    counts.of[kDense] = dense.long_items();
+    counts.of[kShortDense] = dense.short_items(length);
+  }
+  return counts;
 }
 
 struct RequestEntry {
-  RequestPlace begin;
+  ItemCounts before;
   int length;
   RequestMode mode;
 };
 
-/// Numbers the items of a step. Lives in shared memory; lengths and modes may change between
-/// replays of one graph.
-///
-/// Claims are dealt in this order: items of scores, long enough ahead that the scores of a unit are
-/// complete when its values are claimed; then rounds of values and scores in turns, so that scores,
-/// which stream, fill the memory's time while values wait for their selection, and few scores are
-/// kept waiting; then what is left of scores and dense items; then what is left of values. An item
-/// of values waits only for scores that were claimed before it, by blocks that run, so waiting ends
-/// however many blocks the device runs at a time.
+/// Numbers the items of a step, in two queues: those that read all their keys, and those of values.
+/// Lives in shared memory; lengths and modes may change between replays of one graph.
 struct ItemTable {
-  RequestPlace all;  ///< how many items there are
-  int ahead;         ///< claims before the first values
-  int round;         ///< scores of one round; kValueSpan times as many as values
-  int rounds;
+  ItemCounts all;
   RequestEntry requests[kMaximumBatch];
 
-  /// By one whole warp. `blocks`: how many work at a time.
-  __device__ void fill(const DecodeArguments& a, int blocks, int lane) {
-    int most = 0;
-    RequestPlace total;
+  /// By one whole warp.
+  __device__ void fill(const DecodeArguments& a, int lane) {
+    ItemCounts total;
     for (int first = 0; first < a.batch; first += kWarpThreads) {
       const int b = first + lane;
       RequestEntry entry = {};
-      RequestPlace counts;
+      ItemCounts counts;
       if (b < a.batch) {
         entry.length = a.lengths[b];
         entry.mode = mode_of(a, b);
         counts = counts_of(entry.length, entry.mode);
-        most = max(most, counts.scores);
       }
-      const auto place = [&](int count, int& sum) {
-        return sum_before(count * a.kv_heads, lane, sum);
-      };
-      entry.begin = {place(counts.scores, total.scores), place(counts.values, total.values),
-                     place(counts.dense, total.dense), place(counts.rows, total.rows)};
+#pragma unroll
+      for (int kind = 0; kind < kItemKinds; ++kind) {
+        entry.before.of[kind] = sum_before(counts.of[kind] * a.kv_heads, lane, total.of[kind]);
+      }
       if (b < a.batch) requests[b] = entry;
     }
-    most = static_cast<int>(__reduce_max_sync(kAllLanes, static_cast<unsigned>(most)));
-    if (lane == 0) {
-      all = total;
-      round = kValueSpan;
-      constexpr int kAheadOfABlock = 8;
-      ahead = min(most + kAheadOfABlock * blocks, total.scores + total.dense);
-      rounds =
-          min((total.scores + total.dense - ahead) / round, total.values / (round / kValueSpan));
-    }
+    if (lane == 0) all = total;
     __syncwarp();
   }
 
-  __device__ Item claim(const DecodeArguments& a, int number) const {
-    if (number < ahead) return scoring(a, number);
-    int rest = number - ahead;
-    const int round_values = round / kValueSpan;
-    const int passed = min(rest / (round + round_values), rounds);
-    rest -= passed * (round + round_values);
-    int scored = ahead + passed * round;
-    const int valued = passed * round_values;
-    if (passed < rounds) {
-      if (rest < round_values) return value_item(a, valued + rest);
-      return scoring(a, scored + rest - round_values);
-    }
-    scored += rest;
-    if (scored < all.scores + all.dense) return scoring(a, scored);
-    const int value = valued + scored - all.scores - all.dense;
-    return value < all.values ? value_item(a, value) : Item{};
+  /// Scores, then exact attention, the short items last.
+  __device__ Item reading_item(const DecodeArguments& a, unsigned number) const {
+    auto rest = static_cast<int>(number);
+    if (rest < all.of[kScores]) return score_item(a, rest);
+    rest -= all.of[kScores];
+    if (rest < all.of[kDense]) return dense_item<kDense>(a, rest);
+    rest -= all.of[kDense];
+    return rest < all.of[kShortDense] ? dense_item<kShortDense>(a, rest) : Item{};
+  }
+
+  /// Values, the short items last.
+  __device__ Item value_item(const DecodeArguments& a, unsigned number) const {
+    auto rest = static_cast<int>(number);
+    if (rest < all.of[kValues]) return value_item<kValues>(a, rest);
+    rest -= all.of[kValues];
+    return rest < all.of[kShortValues] ? value_item<kShortValues>(a, rest) : Item{};
   }
 
  private:
@@ -161,55 +199,74 @@ struct ItemTable {
     return mine;
   }
 
+  __device__ Item score_item(const DecodeArguments& a, int number) const {
+    const RequestEntry& request = find<kScores>(a, number);
+    const KeyCut cut = score_cut(request.length);
+    const int items = cut.items(request.length);
+    Item item = place(request, Work::scores, cut, number - request.before.of[kScores], items, 0);
+    item.first_sum = request.before.of[kScores] + item.kv_head * items;
+    item.number += request.before.of[kScores];
+    return item;
+  }
+
+  template <ItemKind kKind>
+  __device__ Item value_item(const DecodeArguments& a, int number) const {
+    const RequestEntry& request = find<kKind>(a, number);
+    const KeyCut cut = value_cut(request.length);
+    constexpr bool kShort = kKind == kShortValues;
+    Item item = place(request, Work::values, cut, number - request.before.of[kKind],
+                      kShort ? cut.short_items(request.length) : cut.long_items(),
+                      kShort ? cut.long_items() : 0);
+    item.partial = item.number = request.before.values() + item.number;
+    item.first_sum =
+        request.before.of[kScores] + item.kv_head * score_cut(request.length).items(request.length);
+    return item;
+  }
+
+  template <ItemKind kKind>
+  __device__ Item dense_item(const DecodeArguments& a, int number) const {
+    const RequestEntry& request = find<kKind>(a, number);
+    const KeyCut cut = dense_cut(request.length);
+    constexpr bool kShort = kKind == kShortDense;
+    Item item = place(request, Work::dense, cut, number - request.before.of[kKind],
+                      kShort ? cut.short_items(request.length) : cut.long_items(),
+                      kShort ? cut.long_items() : 0);
+    const int among = request.before.dense() + item.number;
+    item.number = all.of[kScores] + among;
+    item.partial = all.values() + among;
+    item.records = request.mode == RequestMode::record;
+    return item;
+  }
+
   // The request whose items of one kind include `number`.
-  template <int RequestPlace::*kKind>
-  __device__ int find(const DecodeArguments& a, int number) const {
+  template <ItemKind kKind>
+  __device__ const RequestEntry& find(const DecodeArguments& a, int number) const {
     int low = 0;
     int high = a.batch;  // its items come after number
     while (high - low > 1) {
       const int middle = (low + high) / 2;
-      (requests[middle].begin.*kKind <= number ? low : high) = middle;
+      (requests[middle].before.of[kKind] <= number ? low : high) = middle;
     }
-    return low;
+    return requests[low];
   }
 
-  __device__ Item scoring(const DecodeArguments& a, int number) const {
-    const bool sifts = number < all.scores;
+  // Item `among` of those of one kind of a request, of which each KV head has `each`, the first
+  // being its item `first`. Leaves its number among all items of its cut of the request in
+  // `number`.
+  __device__ Item place(const RequestEntry& request, Work work, const KeyCut& cut, int among,
+                        int each, int first) const {
     Item item;
-    item.work = sifts ? Work::scores : Work::dense;
-    item.number = number;
-    const int among = sifts ? number : number - all.scores;
-    item.request =
-        sifts ? find<&RequestPlace::scores>(a, among) : find<&RequestPlace::dense>(a, among);
-    item.partial = all.values + among;
-    item.records = !sifts && requests[item.request].mode == RequestMode::record;
-    const RequestEntry& request = requests[item.request];
-    place(among - (sifts ? request.begin.scores : request.begin.dense), item_keys(request.length),
-          item);
-    return item;
-  }
-
-  __device__ Item value_item(const DecodeArguments& a, int number) const {
-    Item item;
-    item.work = Work::values;
-    item.number = number;
-    item.partial = number;
-    item.request = find<&RequestPlace::values>(a, number);
-    const RequestEntry& request = requests[item.request];
-    place(number - request.begin.values, kValueSpan * item_keys(request.length), item);
-    item.first_sum = request.begin.scores + item.kv_head * score_items(item.length);
-    return item;
-  }
-
-  // Fills in what follows from the item's place among those of its request.
-  __device__ void place(int among, int keys, Item& item) const {
-    item.length = requests[item.request].length;
-    const int items = items_of(item.length, keys);
-    item.kv_head = among / items;
-    item.begin = (among - item.kv_head * items) * keys;
-    item.end = min(item.begin + keys, item.length);
-    item.scores = std::int64_t{requests[item.request].begin.rows} * kScoreRowPadding +
+    item.work = work;
+    item.request = static_cast<int>(&request - requests);
+    item.length = request.length;
+    item.kv_head = among / each;
+    const int place = first + among - item.kv_head * each;
+    item.number = item.kv_head * cut.items(request.length) + place;
+    item.begin = cut.begin(place);
+    item.end = min(cut.begin(place + 1), request.length);
+    item.scores = std::int64_t{request.before.of[kScoreRows]} * kScoreRowPadding +
                   std::int64_t{item.kv_head} * score_stride(item.length);
+    return item;
   }
 };
 

@@ -26,22 +26,18 @@ __global__ void __launch_bounds__(kBlockThreads, (resident_blocks<kDim, kMostHea
   BlockContext<kDim, kMostHeads> c(a, w, shared);
   wait_for_previous_kernel();
   let_next_kernel_begin();
-  if (threadIdx.x == 0) c.claimed = atomicAdd(&w.step->claimed, 1U);
-  if (c.warp == 0) {
-    ItemTable& table = shared.table;
-    table.fill(a, static_cast<int>(gridDim.x), c.at.lane);
-    const RequestPlace& all = table.all;
-    if (all.scores + all.dense > w.item_capacity ||
-        std::int64_t{all.rows} * kScoreRowPadding > w.score_capacity) {
+  const bool is_claimant = ItemClaims::is_claimant();
+  if (is_claimant) c.claims.begin(w);
+  ItemTable& table = shared.table;
+  if (c.warp == 0) table.fill(a, c.at.lane);
+  __syncthreads();
+  if (is_claimant) {
+    const ItemCounts& all = table.all;
+    if (all.reading() > w.item_capacity || all.values() + all.dense() > w.item_capacity ||
+        std::int64_t{all.of[kScoreRows]} * kScoreRowPadding > w.score_capacity) {
       __trap();
     }
-    // Not all at once: every block shall have a first item before any has its second.
-    if (c.at.lane == 0) {
-      for (int i = 0; i < 2; ++i) {
-        shared.items[i] = table.claim(a, static_cast<int>(c.claimed));
-        c.claimed = atomicAdd(&w.step->claimed, 1U);
-      }
-    }
+    for (int i = 0; i < 2; ++i) c.claims.next_unasked(a, w, table, shared.pending, shared.items[i]);
   }
   __syncthreads();
   int turn = 0;

@@ -46,8 +46,22 @@ cudaError_t with_decode_kernel(const DecodeKernelChoice& choice, Call&& call) {
   }
 }
 
+/// Lets a kernel have `bytes` of shared memory. The limit is the kernel's, not the plan's: an
+/// earlier plan may need more, so it is only ever raised.
 template <class Kernel>
-cudaError_t want_shared_memory(Kernel* kernel) {
+cudaError_t allow_shared_memory(Kernel* kernel, std::size_t bytes) {
+  cudaFuncAttributes attributes = {};
+  const cudaError_t status = cudaFuncGetAttributes(&attributes, kernel);
+  if (status != cudaSuccess) return status;
+  if (bytes <= static_cast<std::size_t>(attributes.maxDynamicSharedSizeBytes)) return cudaSuccess;
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              static_cast<int>(bytes));
+}
+
+/// Asks for the largest division of a multiprocessor's memory for shared memory. Kernels that
+/// overlap should want the same: another one waits until the multiprocessor is empty.
+template <class Kernel>
+cudaError_t want_most_shared_memory(Kernel* kernel) {
   return cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
                               cudaSharedmemCarveoutMaxShared);
 }
@@ -57,8 +71,9 @@ cudaError_t DecodeKernels<kDim>::prepare(const DecodeKernelChoice& choice,
                                          int& blocks_per_processor) {
   return with_decode_kernel<kDim>(choice, [&](auto kernel) {
     const std::size_t shared = decltype(kernel)::Shared::bytes(choice.batch);
-    const cudaError_t status = cudaFuncSetAttribute(
-        kernel.kAttend, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+    cudaError_t status = allow_shared_memory(kernel.kAttend, shared);
+    if (status == cudaSuccess) status = want_most_shared_memory(kernel.kAttend);
+    if (status == cudaSuccess) status = want_most_shared_memory(kernel.kMerge);
     if (status != cudaSuccess) return status;
     return cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks_per_processor, kernel.kAttend,
                                                          kBlockThreads, shared);

@@ -1,30 +1,29 @@
 #pragma once
 
-#include "sift/kernels/cuda/decode_values.cuh"
+#include "sift/kernels/cuda/decode_block.cuh"
 
 namespace sift::cuda {
 
-inline constexpr int kMergeThreads = 256;
+inline constexpr int kMergeThreads = 512;
 
-/// Sums over the requests before one: where its items begin. By one warp; every lane gets them.
-__device__ inline RequestPlace request_place(const DecodeArguments& a, int request, int lane,
-                                             int& all_scores, int& all_values) {
-  RequestPlace before;
-  int scores = 0;
-  int values = 0;
+/// Items of the requests before one, and of all. By one warp; every lane gets them.
+__device__ inline ItemCounts counts_before(const DecodeArguments& a, int request, int lane,
+                                           ItemCounts& all) {
+  ItemCounts before;
   for (int b = lane; b < a.batch; b += kWarpThreads) {
-    const RequestPlace counts = counts_of(a.lengths[b], mode_of(a, b));
-    scores += counts.scores;
-    values += counts.values;
-    if (b >= request) continue;
-    before.scores += counts.scores;
-    before.values += counts.values;
-    before.dense += counts.dense;
+    const ItemCounts counts = counts_of(a.lengths[b], mode_of(a, b));
+#pragma unroll
+    for (int kind = 0; kind < kItemKinds; ++kind) {
+      all.of[kind] += counts.of[kind];
+      before.of[kind] += b < request ? counts.of[kind] : 0;
+    }
   }
-  all_scores = sum_lanes(scores) * a.kv_heads;
-  all_values = sum_lanes(values) * a.kv_heads;
-  return {sum_lanes(before.scores) * a.kv_heads, sum_lanes(before.values) * a.kv_heads,
-          sum_lanes(before.dense) * a.kv_heads, 0};
+#pragma unroll
+  for (int kind = 0; kind < kItemKinds; ++kind) {
+    all.of[kind] = sum_lanes(all.of[kind]) * a.kv_heads;
+    before.of[kind] = sum_lanes(before.of[kind]) * a.kv_heads;
+  }
+  return before;
 }
 
 /// What one KV head of one request left to be put together.
@@ -33,11 +32,10 @@ struct UnitResults {
   int kv_head;
   int group;
   bool sifted;
-  int sums;  ///< items of scores, or dense ones
-  std::int64_t first_sum;
-  int partials;  ///< items of values, or dense ones
+  int items;  ///< of values, or dense ones
   std::int64_t first_partial;
-  std::int64_t first_mass;
+  std::int64_t first_sum;   ///< of dense items
+  std::int64_t first_mass;  ///< of items of values
 };
 
 __device__ inline UnitResults unit_results(const DecodeArguments& a, int unit, int lane) {
@@ -47,16 +45,13 @@ __device__ inline UnitResults unit_results(const DecodeArguments& a, int unit, i
   u.group = a.heads / a.kv_heads;
   const int length = a.lengths[u.request];
   u.sifted = mode_of(a, u.request) == RequestMode::sift;
-  int all_scores = 0;
-  int all_values = 0;
-  const RequestPlace place = request_place(a, u.request, lane, all_scores, all_values);
-  u.sums = score_items(length);
-  u.partials = u.sifted ? value_items(length) : u.sums;
-  const int score = (u.sifted ? place.scores : all_scores + place.dense) + u.kv_head * u.sums;
-  const int value = (u.sifted ? place.values : all_values + place.dense) + u.kv_head * u.partials;
-  u.first_sum = score;
-  u.first_partial = value;
-  u.first_mass = place.values + u.kv_head * u.partials;
+  ItemCounts all;
+  const ItemCounts before = counts_before(a, u.request, lane, all);
+  u.items = (u.sifted ? value_cut(length) : dense_cut(length)).items(length);
+  const int among = (u.sifted ? before.values() : before.dense()) + u.kv_head * u.items;
+  u.first_partial = u.sifted ? among : all.values() + among;
+  u.first_sum = all.of[kScores] + among;
+  u.first_mass = among;
   return u;
 }
 
@@ -70,26 +65,26 @@ struct HeadFactors {
 
 /// Facts of one sifted head, and what follows from them. By one warp.
 __device__ inline HeadFactors sifted_factors(const DecodeArguments& a, const DecodeWorkspace& w,
-                                             const UnitResults& u, int i, ItemSum all, int lane) {
+                                             const UnitResults& u, int i, int lane) {
   const int head = u.request * a.heads + u.kv_head * u.group + i;
   float mass = 0;
-  for (int item = lane; item < u.partials; item += kWarpThreads) {
+  for (int item = lane; item < u.items; item += kWarpThreads) {
     mass += w.item_masses[(u.first_mass + item) * u.group + i];
   }
-  const HeadThreshold threshold = head_threshold(a, u.request, u.kv_head * u.group + i, all);
-  HeadFactors factors = {exp2_fast(finite_reference(all.maximum) - threshold.log_sum_exp), 0, 0};
+  const HeadPlan plan = w.plans[head];
+  HeadFactors factors = {exp2_fast(finite_reference(plan.maximum) - plan.log_sum_exp), 0, 0};
   StepHeadFacts facts;
   facts.kept_mass = sum_lanes(mass) * factors.scale;
-  facts.empty = threshold.empty ? 1 : 0;
+  facts.empty = plan.empty;
   if (lane == 0) {
     facts.kept = w.kept[head].kept;
     facts.kept_eligible = w.kept[head].kept_eligible;
     w.kept[head] = {};
     if (a.head_facts != nullptr) a.head_facts[head] = facts;
-    if (a.log_sum_exp != nullptr) a.log_sum_exp[head] = threshold.log_sum_exp;
+    if (a.log_sum_exp != nullptr) a.log_sum_exp[head] = plan.log_sum_exp;
     if (a.method.head_states != nullptr) {
       observe_head(a.method, u.request, u.kv_head * u.group + i,
-                   {facts.kept, facts.kept_eligible, facts.kept_mass, threshold.empty});
+                   {facts.kept, facts.kept_eligible, facts.kept_mass, plan.empty != 0});
     }
   }
   if (a.compensation == Compensation::renormalise && facts.kept_mass > 0) {
@@ -100,7 +95,12 @@ __device__ inline HeadFactors sifted_factors(const DecodeArguments& a, const Dec
 }
 
 __device__ inline HeadFactors dense_factors(const DecodeArguments& a, const DecodeWorkspace& w,
-                                            const UnitResults& u, int i, ItemSum all, int lane) {
+                                            const UnitResults& u, int i, int lane) {
+  ItemSum all{-__builtin_huge_valf(), 0};
+  for (int item = lane; item < u.items; item += kWarpThreads) {
+    all = join(all, w.item_sums[(u.first_sum + item) * u.group + i]);
+  }
+  all = join_lanes(all);
   if (lane == 0) {
     const int head = u.request * a.heads + u.kv_head * u.group + i;
     const float log_sum_exp = finite_reference(all.maximum) + log2f(all.sum);
@@ -182,17 +182,37 @@ __global__ void __launch_bounds__(kMergeThreads)
   const UnitResults u = shared_unit;
   wait_for_previous_kernel();
   for (int i = warp; i < u.group; i += kMergeThreads / kWarpThreads) {
-    ItemSum all{-__builtin_huge_valf(), 0};
-    for (int item = lane; item < u.sums; item += kWarpThreads) {
-      all = join(all, w.item_sums[(u.first_sum + item) * u.group + i]);
-    }
-    all = join_lanes(all);
     const HeadFactors mine =
-        u.sifted ? sifted_factors(a, w, u, i, all, lane) : dense_factors(a, w, u, i, all, lane);
+        u.sifted ? sifted_factors(a, w, u, i, lane) : dense_factors(a, w, u, i, lane);
     if (lane == 0) factors[i] = mine;
   }
   __syncthreads();
-  if (thread == 0) {
+  // Several slices of the items side by side where there are threads for them.
+  const int vectors = u.group * kDim / 4;
+  const int slice_count = max(1, kMergeThreads / vectors);
+  const int per_slice = (u.items + slice_count - 1) / slice_count;
+  for (int first = 0; first < vectors; first += kMergeThreads) {
+    const int vector = first + thread % min(vectors, kMergeThreads);
+    const int slice = slice_count == 1 ? 0 : thread / vectors;
+    const bool active = vector < vectors && slice < slice_count;
+    float4 sum = {0, 0, 0, 0};
+    if (active) {
+      const int begin = min(slice * per_slice, u.items);
+      const int end = min(begin + per_slice, u.items);
+      sum = add_partials(w, u, kDim, 4 * vector, begin, end, factors[4 * vector / kDim].reference);
+    }
+    slices[thread] = sum;
+    __syncthreads();
+    if (active && slice == 0) {
+      for (int other = 1; other < slice_count; ++other) {
+        const float4 more = slices[thread + other * vectors];
+        sum = {sum.x + more.x, sum.y + more.y, sum.z + more.z, sum.w + more.w};
+      }
+      write_output<T, kDim>(a, u, 4 * vector, sum, factors[4 * vector / kDim]);
+    }
+    __syncthreads();
+  }
+  if (thread == kMergeThreads - 1) {
     UnitProgress& progress = w.units[blockIdx.x];
     if (a.group_facts != nullptr) {
       a.group_facts[blockIdx.x] = {progress.rows, progress.rows_eligible};
@@ -206,33 +226,6 @@ __global__ void __launch_bounds__(kMergeThreads)
     }
     progress = {};
     if (blockIdx.x == 0) *w.step = {};
-  }
-  __syncthreads();
-
-  // Several slices of the items side by side where there are threads for them.
-  const int vectors = u.group * kDim / 4;
-  const int slice_count = max(1, kMergeThreads / vectors);
-  const int per_slice = (u.partials + slice_count - 1) / slice_count;
-  for (int first = 0; first < vectors; first += kMergeThreads) {
-    const int vector = first + thread % min(vectors, kMergeThreads);
-    const int slice = slice_count == 1 ? 0 : thread / vectors;
-    const bool active = vector < vectors && slice < slice_count;
-    float4 sum = {0, 0, 0, 0};
-    if (active) {
-      const int begin = min(slice * per_slice, u.partials);
-      const int end = min(begin + per_slice, u.partials);
-      sum = add_partials(w, u, kDim, 4 * vector, begin, end, factors[4 * vector / kDim].reference);
-    }
-    slices[thread] = sum;
-    __syncthreads();
-    if (active && slice == 0) {
-      for (int other = 1; other < slice_count; ++other) {
-        const float4 more = slices[thread + other * vectors];
-        sum = {sum.x + more.x, sum.y + more.y, sum.z + more.z, sum.w + more.w};
-      }
-      write_output<T, kDim>(a, u, 4 * vector, sum, factors[4 * vector / kDim]);
-    }
-    __syncthreads();
   }
 }
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "sift/kernels/cuda/decode_block.cuh"
+#include "sift/kernels/cuda/decode_plan.cuh"
 
 namespace sift::cuda {
 
@@ -43,9 +43,9 @@ class KeyCursor {
   __device__ bool more() const { return key_ <= last_key_; }
   __device__ int key() const { return key_; }
   __device__ int rows() const { return last_key_ + 1 - key_; }
-  /// Where row `i` of the tile lies in `side`, the keys or the values of all.
-  __device__ const char* row(const void* side, int i) const {
-    return static_cast<const char*>(side) + page_ + rows_.in_page(key_ + i);
+  /// Where the tile's first row lies in `side`, the keys or the values of all. It ends on one page.
+  __device__ const char* row(const void* side) const {
+    return static_cast<const char*>(side) + page_ + rows_.in_page(key_);
   }
   __device__ void advance() {
     key_ += kStep;
@@ -158,7 +158,7 @@ class ScoreWorker {
   static constexpr int kHeadTiles = Context::kHeadTiles;
 
   __device__ ScoreWorker(Context& c, int turn)
-      : c_(c), ring_(c.ring()), cursor_(c, c.item(turn)), cursor_turn_(turn) {}
+      : c_(c), cursor_(c, c.item(turn)), cursor_turn_(turn) {}
 
   /// Works on item `turn` and those of the same kind that follow; returns the first other one.
   __device__ int run(int turn) {
@@ -166,8 +166,8 @@ class ScoreWorker {
       begin(turn);
       for (int key = begin_; key < end_; key += KeyCursor<kDim>::kStep) {
         fill(turn + 1);
-        take(ring_.wait(), key);
-        ring_.release();
+        take(c_.ring.wait(c_.groups), key);
+        c_.ring.release();
       }
       end(turn);
     }
@@ -196,9 +196,10 @@ class ScoreWorker {
 
   // Starts copies as long as there is room for them, up to the end of item `last`.
   __device__ void fill(int last) {
-    while (ring_.has_room()) {
+    while (c_.ring.has_room()) {
       if (cursor_.more()) {
-        ring_.issue(cursor_.rows(), [&](int i) { return cursor_.row(c_.a.cache.keys, i); });
+        c_.ring.issue(c_.groups, cursor_.rows(), cursor_.row(c_.a.cache.keys),
+                      c_.a.cache.slot_stride);
         cursor_.advance();
       } else {
         if (cursor_turn_ == last || c_.item(cursor_turn_ + 1).work != Work::scores) return;
@@ -207,7 +208,7 @@ class ScoreWorker {
     }
   }
 
-  __device__ void take(const uint4* tile, int key) {
+  __device__ void take(const char* tile, int key) {
     ScoreTile scores = multiply<T>(query_, tile, c_.at);
     finish_scores(scores, c_.scale, key, end_, c_.at);
     store_scores<kHeadTiles>(scores, scores_, stride_, c_.group, key, c_.at);
@@ -233,11 +234,15 @@ class ScoreWorker {
     const Item& item = c_.item(turn);
     write_item_sums(c_, item, turn);
     __syncwarp();
-    if (c_.at.lane == 0) add_release(&c_.w.units[c_.unit(item)].scored, 1U);
+    const auto items = static_cast<unsigned>(score_cut(item.length).items(item.length));
+    bool last = false;
+    if (c_.at.lane == 0) {
+      last = add_acquire_release(&c_.w.units[c_.unit(item)].scored, 1U) + 1 == items;
+    }
+    if (__any_sync(kAllLanes, last)) plan_unit(c_, item);
   }
 
   Context& c_;
-  typename Context::Ring ring_;
   KeyCursor<kDim> cursor_;
   int cursor_turn_;
   QueryTile<kDim, kHeadTiles> query_;

@@ -24,6 +24,14 @@ struct ItemSum {
   float sum = 0;
 };
 
+/// What follows from all scores of one sifted head (base 2).
+struct HeadPlan {
+  float maximum = 0;
+  float log_sum_exp = 0;
+  float threshold = 0;     ///< keys pass with a greater score
+  std::int32_t empty = 0;  ///< 1 when none does and none is forced
+};
+
 /// Keys that one head kept.
 struct KeptCount {
   std::int32_t kept = 0;
@@ -35,12 +43,13 @@ struct UnitProgress {
   unsigned scored = 0;  ///< items whose scores are complete
   std::int32_t rows = 0;
   std::int32_t rows_eligible = 0;
-  unsigned unused = 0;
+  unsigned planned = 0;  ///< 1 when the heads' plans are complete
 };
 
 /// Counters of a whole step. All are zero between steps.
 struct StepProgress {
-  unsigned claimed = 0;
+  unsigned reading = 0;  ///< claimed items that read all their keys
+  unsigned values = 0;   ///< claimed items of values
 };
 
 /// The caller's workspace, cut up. A unit is one KV head of one request. Items are runs of a unit's
@@ -52,6 +61,7 @@ struct DecodeWorkspace {
   StepProgress* step = nullptr;
   UnitProgress* units = nullptr;  ///< [batch, kv_heads]
   KeptCount* kept = nullptr;      ///< [batch, heads], zero between steps
+  HeadPlan* plans = nullptr;      ///< [batch, heads], of those that sift
   float* log_sum_exp =
       nullptr;  ///< [batch, heads], where the caller wants none but records need it
   ItemSum* item_sums = nullptr;  ///< [items of scores and dense ones, group]

@@ -33,9 +33,16 @@ __device__ inline void copy_async_4(void* to, const void* from) {
                "l"(from)
                : "memory");
 }
-/// 16 bytes that no other block needs, or, not `present`, zeros; `from` can be read either way.
-__device__ inline void copy_once_16(void* to, const void* from, bool present,
-                                    std::uint64_t policy) {
+/// 16 bytes that no other block needs.
+__device__ inline void copy_once_16(void* to, const void* from, std::uint64_t policy) {
+  asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(
+                   static_cast<std::uint32_t>(__cvta_generic_to_shared(to))),
+               "l"(from), "l"(policy)
+               : "memory");
+}
+/// The same, or, not `present`, zeros; `from` can be read either way.
+__device__ inline void copy_once_16_or_clear(void* to, const void* from, bool present,
+                                             std::uint64_t policy) {
   asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(
                    static_cast<std::uint32_t>(__cvta_generic_to_shared(to))),
                "l"(from), "r"(present ? 16 : 0), "l"(policy)
@@ -71,9 +78,20 @@ __device__ inline unsigned load_acquire(const unsigned* flag) {
   return value;
 }
 
-/// Adds to a flag what this thread, and all that it has waited for, wrote before.
-__device__ inline void add_release(unsigned* flag, unsigned value) {
-  asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(flag), "r"(value) : "memory");
+/// Sets a flag behind what this thread, and all that it has waited for, wrote before.
+__device__ inline void store_release(unsigned* flag, unsigned value) {
+  asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(flag), "r"(value) : "memory");
+}
+
+/// Adds to a counter behind what this thread, and all that it has waited for, wrote before; returns
+/// what it was, and sees what those wrote who added to it before.
+__device__ inline unsigned add_acquire_release(unsigned* counter, unsigned value) {
+  unsigned before = 0;
+  asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;"
+               : "=r"(before)
+               : "l"(counter), "r"(value)
+               : "memory");
+  return before;
 }
 
 // Kernels that begin while the one before them ends (programmatic dependent launch).

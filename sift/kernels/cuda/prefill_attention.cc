@@ -189,18 +189,18 @@ std::size_t PrefillAttention::workspace_bytes() const { return plan_->workspace_
 void PrefillAttention::run(const PrefillAttentionArguments& arguments, void* workspace,
                            std::size_t bytes, cudaStream_t stream) const {
   const CacheAddress& cache = arguments.cache;
-  kChecks.require_aligned(arguments.query, "the query");
-  kChecks.require_aligned(arguments.output, "the output");
-  kChecks.require_aligned(cache.keys, "the key cache");
-  kChecks.require_aligned(cache.values, "the value cache");
-  kChecks.require_present(arguments.tokens, "the array of tokens");
-  kChecks.require_present(arguments.lengths, "the array of lengths");
+  kChecks.aligned(arguments.query, "the query");
+  kChecks.aligned(arguments.output, "the output");
+  kChecks.aligned(cache.keys, "the key cache");
+  kChecks.aligned(cache.values, "the value cache");
+  kChecks.present(arguments.tokens, "the array of tokens");
+  kChecks.present(arguments.lengths, "the array of lengths");
   if (!same_layout(cache, plan_->shape.cache)) {
     kChecks.refuse("the cache has another layout than the shape that the plan was made for");
   }
   kChecks.require(cache.table_begin == nullptr, "table_begin", cache.table_begin,
                   "null (a table with a row for each request)");
-  kChecks.require_bytes(bytes, plan_->workspace_bytes);
+  kChecks.workspace(bytes, plan_->workspace_bytes);
   // cuDNN takes no pointers to constants; it writes the output alone.
   const auto device = [](const void* pointer) { return const_cast<void*>(pointer); };
   std::unordered_map<Uid, void*> tensors = {
@@ -208,7 +208,7 @@ void PrefillAttention::run(const PrefillAttentionArguments& arguments, void* wor
       {kKeys, device(cache.keys)},         {kValues, device(cache.values)},
       {kTokens, device(arguments.tokens)}, {kLengths, device(arguments.lengths)}};
   if (is_paged(cache)) {
-    kChecks.require_present(cache.table, "the table of pages");
+    kChecks.present(cache.table, "the table of pages");
     tensors[kKeyTable] = tensors[kValueTable] = device(cache.table);
   }
   const cudnnStatus_t status = cudnnSetStream(plan_->handle, stream);

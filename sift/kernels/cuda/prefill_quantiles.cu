@@ -81,7 +81,7 @@ CutWorkspace cut(const PrefillQuantilesCapacity& c, void* memory) {
 /// Part of the workspace, once it is known to be large enough.
 char* attention_workspace(const PrefillQuantilesCapacity& c, void* memory, std::size_t bytes) {
   const CutWorkspace parts = cut(c, memory);
-  kChecks.require_bytes(bytes, parts.bytes);
+  kChecks.workspace(bytes, parts.bytes);
   return parts.attention;
 }
 
@@ -185,11 +185,11 @@ PrefillQuantiles::PrefillQuantiles(const PrefillQuantilesCapacity& capacity, DTy
                  decode_workspace_bytes(attention_capacity(capacity)), stream) {}
 
 void PrefillQuantiles::check(const PrefillQuantilesArguments& a) const {
-  kChecks.require_aligned(a.query, "the query");
-  kChecks.require_present(a.cache.keys, "the key cache");
-  kChecks.require_present(a.cache.values, "the value cache");
-  kChecks.require_present(a.method.head_states, "the states of query heads");
-  kChecks.require_present(a.method.group_states, "the states of KV heads");
+  kChecks.aligned(a.query, "the query");
+  kChecks.present(a.cache.keys, "the key cache");
+  kChecks.present(a.cache.values, "the value cache");
+  kChecks.present(a.method.head_states, "the states of query heads");
+  kChecks.present(a.method.group_states, "the states of KV heads");
   kChecks.require(a.method.heads == capacity_.heads, "the number of query heads", a.method.heads,
                   "that of the capacity");
   kChecks.require(a.method.kv_heads == capacity_.kv_heads, "the number of KV heads",
@@ -224,11 +224,11 @@ void PrefillQuantiles::run_rows(const PrefillQuantilesArguments& arguments,
   for (const std::int64_t row : rows) list.visible[list.count++] = static_cast<std::int32_t>(row);
   const DecodeArguments decode = decode_arguments(capacity_, arguments, batch, list.count);
   ready_rows<<<list.count, kReadyThreads, 0, stream>>>(arguments, list, batch, capacity_.head_dim);
-  kChecks.require_success(cudaGetLastError(), "readying the rows");
+  kChecks.cuda(cudaGetLastError(), "readying the rows");
   attention_.run(decode, stream);
   fit_rows<<<(capacity_.heads + kFitThreads - 1) / kFitThreads, kFitThreads, 0, stream>>>(
       decode.method, list.count);
-  kChecks.require_success(cudaGetLastError(), "fitting the power laws");
+  kChecks.cuda(cudaGetLastError(), "fitting the power laws");
 }
 
 }  // namespace sift::cuda

@@ -225,7 +225,7 @@ class Group {
 
  private:
   Rows read_shadows() const {
-    const KeyShadowFormat format = key_shadow_format(state_.policy());
+    const KeyShadowFormat format = key_shadow_format(state_.policy(), cache_.layout.shadow_order);
     Rows rows(static_cast<std::size_t>(row_.visible) * dim_);
     for (std::int64_t slot = 0; slot < row_.visible; ++slot) {
       read_key_shadow(format, cache_.sidecar_row(Sidecar::key_shadow, kv_head_, slot), dim_,

@@ -27,8 +27,8 @@ enum class BinaryOperator {
   modulo,
   power,
   join,
-  and_,
-  or_
+  logical_and,
+  logical_or
 };
 enum class Relation { equal, not_equal, less, less_equal, greater, greater_equal, in, not_in };
 

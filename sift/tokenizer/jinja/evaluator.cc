@@ -47,8 +47,10 @@ struct NodeEvaluator {
 
   Value operator()(const Binary& node) const {
     const Value left = value_of(node.left);
-    if (node.operation == BinaryOperator::and_) return is_true(left) ? value_of(node.right) : left;
-    if (node.operation == BinaryOperator::or_) return is_true(left) ? left : value_of(node.right);
+    if (node.operation == BinaryOperator::logical_and)
+      return is_true(left) ? value_of(node.right) : left;
+    if (node.operation == BinaryOperator::logical_or)
+      return is_true(left) ? left : value_of(node.right);
     const Value right = value_of(node.right);
     if (node.operation != BinaryOperator::join) {
       return apply_binary(context(), node.operation, left, right);
@@ -120,6 +122,7 @@ struct NodeEvaluator {
 
   Value operator()(const ListLiteral& node) const {
     std::vector<Value> items;
+    items.reserve(node.items.size());
     for (const Expression* item : node.items) items.push_back(value_of(item));
     return context().make_list(std::move(items), node.is_tuple);
   }

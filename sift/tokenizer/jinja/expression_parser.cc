@@ -89,13 +89,15 @@ const Expression* ExpressionParser::parse_conditional() {
 
 const Expression* ExpressionParser::parse_or() {
   const Expression* left = parse_and();
-  while (tokens_.skip_name("or")) left = make(Binary{BinaryOperator::or_, left, parse_and()});
+  while (tokens_.skip_name("or"))
+    left = make(Binary{BinaryOperator::logical_or, left, parse_and()});
   return left;
 }
 
 const Expression* ExpressionParser::parse_and() {
   const Expression* left = parse_not();
-  while (tokens_.skip_name("and")) left = make(Binary{BinaryOperator::and_, left, parse_not()});
+  while (tokens_.skip_name("and"))
+    left = make(Binary{BinaryOperator::logical_and, left, parse_not()});
   return left;
 }
 

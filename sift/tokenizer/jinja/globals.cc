@@ -46,7 +46,7 @@ Dictionary gather(std::string_view what, const Arguments& arguments) {
 }
 
 Value make_dict(Context& context, const Arguments& arguments) {
-  const Value made = make_dictionary(gather("dict()", arguments));
+  Value made = make_dictionary(gather("dict()", arguments));
   context.charge_items(made);
   return made;
 }

@@ -105,12 +105,14 @@ class KeyOf {
 
 Value sort_by(Context& context, std::vector<Value> items, const KeyOf& key_of, bool descending) {
   std::vector<std::pair<Value, Value>> keyed;
+  keyed.reserve(items.size());
   for (Value& item : items) keyed.emplace_back(key_of(item), std::move(item));
   std::stable_sort(keyed.begin(), keyed.end(), [&](const auto& left, const auto& right) {
     context.charge_deep(left.first);
     return descending ? is_less(right.first, left.first) : is_less(left.first, right.first);
   });
   std::vector<Value> sorted;
+  sorted.reserve(keyed.size());
   for (auto& [key, item] : keyed) sorted.push_back(std::move(item));
   return context.make_list(std::move(sorted));
 }
