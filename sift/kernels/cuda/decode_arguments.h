@@ -16,11 +16,11 @@ enum class EmptyHead : std::uint8_t { zero, highest };
 /// What stands in for the keys left out.
 enum class Compensation : std::uint8_t { none, renormalise, mean };
 
-/// Where the rows of a cache lie. All rows of a side lie within 64 GiB of its base. Row `slot` of a page: base + page · page_stride +
-/// slot · slot_stride + kv_head · head_stride; strides in bytes, multiples of 16. So HND and NHD
-/// are two choices of strides. The page of key i of request b is table[table_begin ? table_begin[b]
-/// + i / page : b · table_stride + i / page]; without a table (contiguous caches) it is b, and
-/// page_shift is 31.
+/// Where the rows of a cache lie. Row `slot` of a page: base + page · page_stride + slot ·
+/// slot_stride + kv_head · head_stride; strides in bytes, multiples of 16. So HND and NHD are two
+/// choices of strides. The page of key i of request b is table[table_begin ? table_begin[b] + i /
+/// page : b · table_stride + i / page]; without a table (contiguous caches) it is b, and page_shift
+/// is 31. All rows of a side lie within 64 GiB of its base.
 struct CacheAddress {
   const void* keys = nullptr;
   const void* values = nullptr;
