@@ -1,5 +1,7 @@
-# The installable package: find_package(sift) gives the target sift::sift. Headers are installed
-# beside their rooms, but for those of the kernels' backends, of a room's inside, and of tests.
+# The installable package: find_package(sift) gives the target sift::sift and, where the CUDA kernels
+# were built, the component cuda gives sift::cuda; with cuDNN, the component cudnn gives sift::cudnn.
+# Headers are installed beside their rooms, but for those of the kernels' other backends, of a room's
+# inside, and of tests.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
@@ -15,6 +17,25 @@ install(DIRECTORY "${PROJECT_SOURCE_DIR}/sift" DESTINATION "${CMAKE_INSTALL_INCL
 
 set(SIFT_PACKAGE_DIR "${CMAKE_INSTALL_LIBDIR}/cmake/sift")
 install(EXPORT siftTargets NAMESPACE sift:: DESTINATION "${SIFT_PACKAGE_DIR}")
+if(SIFT_CUDA_FOUND)
+  install(TARGETS sift_cuda EXPORT siftCudaTargets
+          ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}" LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}")
+  install(DIRECTORY "${PROJECT_SOURCE_DIR}/sift/kernels/cuda"
+          DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/sift/kernels"
+          FILES_MATCHING PATTERN "*.h"
+          REGEX "/(argument_checks|decode_launch|decode_workspace|device_array|workspace_cutter)\\.h$" EXCLUDE
+          REGEX "_(fixture|oracle)\\.h$" EXCLUDE
+          PATTERN "prefill_attention.h" EXCLUDE)
+  install(EXPORT siftCudaTargets NAMESPACE sift:: DESTINATION "${SIFT_PACKAGE_DIR}")
+endif()
+if(SIFT_CUDNN_FOUND)
+  install(TARGETS sift_cudnn EXPORT siftCudnnTargets
+          ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}" LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}")
+  install(FILES "${PROJECT_SOURCE_DIR}/sift/kernels/cuda/prefill_attention.h"
+          DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/sift/kernels/cuda")
+  install(EXPORT siftCudnnTargets NAMESPACE sift:: DESTINATION "${SIFT_PACKAGE_DIR}")
+  install(FILES "${CMAKE_CURRENT_LIST_DIR}/FindCudnn.cmake" DESTINATION "${SIFT_PACKAGE_DIR}")
+endif()
 configure_package_config_file("${CMAKE_CURRENT_LIST_DIR}/siftConfig.cmake.in"
   "${PROJECT_BINARY_DIR}/siftConfig.cmake" INSTALL_DESTINATION "${SIFT_PACKAGE_DIR}")
 write_basic_package_version_file("${PROJECT_BINARY_DIR}/siftConfigVersion.cmake"

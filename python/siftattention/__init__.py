@@ -5,7 +5,24 @@ under torch.compile and in CUDA graphs. `siftattention.reference` computes the s
 plain tensor operations.
 """
 
-from siftattention.attention import Mode, decode_attention, kept_masses
-from siftattention.workspace import DecodeWorkspace, decode_workspace_size
+import importlib
+
+from siftattention.arguments import Mode
 
 __all__ = ["DecodeWorkspace", "Mode", "decode_attention", "decode_workspace_size", "kept_masses"]
+
+_MODULES = {
+    "DecodeWorkspace": "workspace",
+    "decode_attention": "attention",
+    "decode_workspace_size": "workspace",
+    "kept_masses": "attention",
+}
+
+
+def __getattr__(name):
+    """Loads the library with the first name that needs it: the reference does without."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'siftattention' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"siftattention.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,18 +1,9 @@
 """One step of decode attention, over caches that lie in pages or in one piece."""
 
-import enum
-
 import torch
 
+from siftattention.arguments import check_tables, sides_of
 from siftattention.library import operators
-
-
-class Mode(enum.IntEnum):
-    """How one request attends, as the values of `modes`."""
-
-    DENSE = 0  # exact attention
-    RECORD = 1  # exact attention; its scores stay in the workspace
-    SIFT = 2  # keys above the threshold only
 
 
 def decode_attention(
@@ -68,11 +59,8 @@ def decode_attention(
     Raises ValueError or TypeError, before anything is launched, when arguments do not fit each other
     or the workspace. Not checked: lengths and page numbers, which only the device sees.
     """
-    keys, values = cache.unbind(1) if isinstance(cache, torch.Tensor) else cache
-    if (indptr is None) != (indices is None):
-        raise ValueError("indptr and indices belong together, and one of them is None")
-    if block_table is not None and indices is not None:
-        raise ValueError("there is a block_table and there are indices, expected one of them")
+    keys, values = sides_of(cache)
+    check_tables(block_table, indptr, indices)
     if out is None:
         out = torch.empty_like(query)
     operators.decode_attention_out(

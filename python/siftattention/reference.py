@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-SIFT = 2
+from siftattention.arguments import Mode, check_tables, sides_of
 
 
 class Reference(NamedTuple):
@@ -53,13 +53,14 @@ def decode_attention(
     recent=0,
 ):
     """What siftattention.decode_attention computes from the same arguments, as a Reference."""
-    sides = cache.unbind(1) if isinstance(cache, torch.Tensor) else cache
+    check_tables(block_table, indptr, indices)
     table = {"block_table": block_table, "indptr": indptr, "indices": indices, "layout": layout}
     scale = 1 / math.sqrt(query.shape[2]) if scale is None else scale
+    sides = sides_of(cache)
     requests = []
     for request, length in enumerate(lengths.tolist()):
         keys, values = (rows_of(side, request, length, **table).double() for side in sides)
-        sifted = modes is not None and modes[request].item() == SIFT
+        sifted = modes is not None and modes[request].item() == Mode.SIFT
         requests.append(
             _attend(
                 query[request].double(),

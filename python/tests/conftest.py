@@ -6,11 +6,10 @@ import torch
 from oracle import reference
 
 try:
-    import siftattention
+    import siftattention.library
 
     missing = None
 except (ImportError, OSError) as failure:
-    siftattention = None
     missing = f"the library of siftattention cannot be loaded: {failure}"
 
 
@@ -46,7 +45,7 @@ def decode_attention_by_reference(
             given.copy_(values)
 
 
-if siftattention is not None:
+if missing is None:
     torch.library.impl(
         "siftattention::decode_attention_out", "cpu", decode_attention_by_reference
     )

@@ -1,9 +1,10 @@
-"""The reference of the package, also where the package's library cannot be loaded."""
+"""The reference of the package: that of the sources where no package is installed."""
 
 import importlib.util
 import pathlib
+import sys
 
-PATH = pathlib.Path(__file__).parents[1] / "siftattention" / "reference.py"
-specification = importlib.util.spec_from_file_location("siftattention_reference", PATH)
-reference = importlib.util.module_from_spec(specification)
-specification.loader.exec_module(reference)
+if importlib.util.find_spec("siftattention") is None:
+    sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+from siftattention import reference  # noqa: E402, F401

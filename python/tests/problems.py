@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from oracle import reference
+from siftattention.arguments import Mode, sides_of
 
-DENSE, RECORD, SIFT = 0, 1, 2  # values of siftattention.Mode, which a missing library hides
+DENSE, RECORD, SIFT = (mode.value for mode in Mode)
 RAGGED = (1, 2, 15, 16, 17, 63, 64, 65, 255, 256, 257, 1000, 2049, 5000)
 LAYOUTS = (
     "HND pair",
@@ -78,9 +79,8 @@ class Problem:
 
     def rows(self, side):
         """Keys (0) or values (1) of each request in turn, [kv_heads, length, head_dim]."""
-        sides = self.cache.unbind(1) if isinstance(self.cache, torch.Tensor) else self.cache
         for request, length in enumerate(self.lengths.tolist()):
-            yield reference.rows_of(sides[side], request, length, **self.table)
+            yield reference.rows_of(sides_of(self.cache)[side], request, length, **self.table)
 
     def workspace(self):
         """A workspace for exactly this batch."""

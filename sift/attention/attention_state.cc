@@ -2,24 +2,11 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <cmath>
-
 #include "sift/attention/sidecars.h"
 #include "sift/core/error.h"
 
 namespace sift {
 namespace {
-
-// The prefill records start at 16 visible keys and reach 64 times as many after `warmup` of them.
-constexpr double kFirstRecord = 16;
-constexpr double kLog2RecordSpan = 6;
-
-std::int64_t prefill_record(std::int64_t j, std::int64_t warmup) {
-  const double exponent =
-      kLog2RecordSpan * static_cast<double>(j) / static_cast<double>(warmup - 1);
-  return std::llround(kFirstRecord * std::exp2(exponent));
-}
 
 void check_shape(const AttentionShape& shape) {
   if (shape.layers < 1 || shape.heads < 1 || shape.kv_heads < 1 || shape.head_dim < 1 ||
@@ -33,20 +20,6 @@ void check_shape(const AttentionShape& shape) {
 }
 
 }  // namespace
-
-bool is_prefill_record(std::int64_t visible, std::int64_t warmup) {
-  if (visible < static_cast<std::int64_t>(kFirstRecord)) return false;
-  // The j whose record is `visible` form an interval around this real number, so if there is one,
-  // then one of its neighbours is. No record lies at a half: where 64^(j/(w−1)) is rational, the
-  // record is a power of two.
-  const double real_j = static_cast<double>(warmup - 1) *
-                        std::log2(static_cast<double>(visible) / kFirstRecord) / kLog2RecordSpan;
-  const std::int64_t nearest = std::llround(real_j);
-  for (std::int64_t j = std::max<std::int64_t>(nearest - 1, 0); j <= nearest + 1; ++j) {
-    if (prefill_record(j, warmup) == visible) return true;
-  }
-  return false;
-}
 
 AttentionState::AttentionState(const Policy& policy, const AttentionShape& shape)
     : policy_(policy), shape_(shape), options_(method_options(policy, calibrate_)) {
@@ -72,10 +45,6 @@ std::size_t attention_state_bytes(const AttentionShape& shape) {
   return static_cast<std::size_t>(shape.layers) *
          (static_cast<std::size_t>(shape.heads) * head +
           static_cast<std::size_t>(shape.kv_heads) * group);
-}
-
-Calibrate calibration(const Policy& policy, std::int64_t prompt_tokens) {
-  return prompt_tokens < kMinimumPrefillCalibration ? Calibrate::decode : policy.calibrate;
 }
 
 void AttentionState::begin_prompt(std::int64_t prompt_tokens) {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "sift/attention/calibration.h"
 #include "sift/attention/method_rules.h"
 #include "sift/attention/policy.h"
 #include "sift/attention/statistics.h"
@@ -118,16 +119,5 @@ class AttentionState {
 
 /// Bytes that the state of a request takes, whatever its policy.
 std::size_t attention_state_bytes(const AttentionShape& shape);
-
-/// How a request with `prompt_tokens` prompt tokens calibrates: the policy's choice, or `decode`
-/// where the prompt is too short for `prefill`.
-Calibrate calibration(const Policy& policy, std::int64_t prompt_tokens);
-
-/// Whether a prompt row with `visible` keys is one that `calibrate=prefill` records: its count is
-/// round(16 · 64^(j / (warmup − 1))) for some j ≥ 0. REQUIRES: warmup ≥ 2.
-bool is_prefill_record(std::int64_t visible, std::int64_t warmup);
-
-/// Prompts shorter than this cannot calibrate.
-inline constexpr std::int64_t kMinimumPrefillCalibration = 64;
 
 }  // namespace sift

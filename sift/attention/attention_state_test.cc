@@ -5,7 +5,6 @@
 
 #include <cmath>
 #include <random>
-#include <set>
 #include <span>
 #include <vector>
 
@@ -24,49 +23,6 @@ AttentionState state_of(std::string_view policy, std::int64_t prompt,
   AttentionState state(parse_policy(policy), shape);
   state.begin_prompt(prompt);
   return state;
-}
-
-std::vector<std::int64_t> prefill_records(std::int64_t warmup, std::int64_t prompt) {
-  std::vector<std::int64_t> rows;
-  for (std::int64_t s = 1; s <= prompt; ++s) {
-    if (is_prefill_record(s, warmup)) rows.push_back(s);
-  }
-  return rows;
-}
-
-TEST(PrefillRecords, AreSpacedGeometrically) {
-  EXPECT_THAT(prefill_records(2, 70000), ::testing::ElementsAre(16, 1024, 65536));
-  EXPECT_THAT(prefill_records(7, 1000), ::testing::ElementsAre(16, 32, 64, 128, 256, 512));
-  // 16 · 64^(j/5): 36.76, 84.45, 194.01, 445.72, 1024, 2352.5….
-  EXPECT_THAT(prefill_records(6, 2353), ::testing::ElementsAre(16, 37, 84, 194, 446, 1024, 2353));
-}
-
-TEST(PrefillRecords, EqualTheDefinition) {
-  for (const std::int64_t warmup : {2, 3, 5, 64, 128, 512, 5000}) {
-    std::set<std::int64_t> expected;
-    for (std::int64_t j = 0;; ++j) {
-      const double value = 16 * std::pow(64.0, double(j) / double(warmup - 1));
-      if (std::llround(value) > 20000) break;
-      expected.insert(std::llround(value));
-    }
-    EXPECT_EQ(prefill_records(warmup, 20000),
-              std::vector<std::int64_t>(expected.begin(), expected.end()))
-        << warmup;
-  }
-  EXPECT_EQ(prefill_records(64, 1024).size(), 64U);
-  // The only j is not the one nearest to the logarithm of S.
-  EXPECT_TRUE(is_prefill_record(46, 192));
-  EXPECT_TRUE(is_prefill_record(128, 534));
-}
-
-TEST(PrefillRecords, TakeAnyNumbers) {
-  for (const std::int64_t visible : {std::int64_t{0}, std::int64_t{-5}, std::int64_t{15}}) {
-    EXPECT_FALSE(is_prefill_record(visible, 64));
-  }
-  EXPECT_TRUE(is_prefill_record(16, 1'000'000));
-  EXPECT_TRUE(is_prefill_record(17, 1'000'000));
-  EXPECT_TRUE(is_prefill_record(std::int64_t{1} << 58, 7));
-  EXPECT_FALSE(is_prefill_record((std::int64_t{1} << 40) + 1, 7));
 }
 
 TEST(AttentionState, RefusesImpossibleShapes) {

@@ -2,6 +2,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstddef>
+#include <cstdint>
 #include <sstream>
 
 #include "sift/core/error.h"
@@ -29,6 +31,17 @@ class ArgumentChecks {
 
   void present(const void* pointer, const char* what) const {
     require(pointer != nullptr, what, "null", "device memory");
+  }
+
+  /// `pointer` is not null, and its address is a multiple of 16.
+  void aligned(const void* pointer, const char* what) const {
+    present(pointer, what);
+    require(reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0, what, pointer,
+            "an address that is a multiple of 16");
+  }
+
+  void workspace(std::size_t bytes, std::size_t least) const {
+    if (bytes < least) refuse("the workspace has ", bytes, " bytes, expected at least ", least);
   }
 
   void cuda(cudaError_t status, const char* what) const {

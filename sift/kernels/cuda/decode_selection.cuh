@@ -95,6 +95,7 @@ class RowSelector {
     for (int i = c_.at.lane; i < c_.group * kPieces; i += kWarpThreads) {
       const int head = i / kPieces;
       const int piece = i % kPieces;
+      if (stage_begin_ + 4 * piece >= item.end) continue;
       copy_async_16(&chunk.scores[head][4 * piece], scores + head * stride + 4 * piece);
     }
     const RowFinder rows(c_.a.cache, item.request);

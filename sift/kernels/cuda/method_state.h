@@ -35,6 +35,9 @@ struct MethodStep {
   /// options.decode_records.
   const std::int32_t* decode_records = nullptr;
   const RowMode* modes = nullptr;  ///< [batch]; null: what follows from the counts
+  /// [batch, heads] where the ln θ of requests that record go; null: to the fits. For rows that
+  /// share states, whose records have to be added in order.
+  double* ln_thetas = nullptr;
 };
 
 }  // namespace sift::cuda

@@ -1,5 +1,7 @@
 #include "sift/kernels/cuda/record_quantiles.h"
 
+#include <algorithm>
+
 #include "sift/kernels/cuda/method.cuh"
 #include "sift/kernels/cuda/order_statistics.cuh"
 #include "sift/sifting/quantile.h"
@@ -66,9 +68,14 @@ __global__ void __launch_bounds__(kSelectThreads, 2)
   const OrderStatistics found = selection.own_statistics();
   if (threadIdx.x % kWarpThreads != 0) return;
   const int own = selection.own_head();
-  const double ln_theta = ln_interpolated_quantile(found.lower * kLn2, found.upper * kLn2,
-                                                   at.fraction, log_sum_exp[own] * kLn2);
-  record(method, request, first_head + own, selection.own_refused() ? HUGE_VAL : ln_theta);
+  double ln_theta = ln_interpolated_quantile(found.lower * kLn2, found.upper * kLn2, at.fraction,
+                                             log_sum_exp[own] * kLn2);
+  if (selection.own_refused()) ln_theta = HUGE_VAL;
+  if (method.ln_thetas != nullptr) {
+    method.ln_thetas[std::int64_t{request} * method.heads + first_head + own] = ln_theta;
+  } else {
+    record(method, request, first_head + own, ln_theta);
+  }
 }
 
 int words_of(int group) { return group <= kMostGroupOfManyWords ? kManyWords : kFewWords; }
@@ -84,11 +91,11 @@ auto* kernel_of(int group) {
 
 // As many blocks as the device runs side by side, a power of two for each group, as long as each
 // has work: measured, more of them wait for each other longer than they save.
-int choose_blocks(std::int64_t groups, std::int64_t longest, int processors) {
+int choose_blocks(std::int64_t groups, const RecordQuantilesPlan& plan) {
   constexpr int kWorthwhileKeys = 1024;
   int blocks = 1;
-  while (blocks < kMostBlocksPerGroup && groups * blocks * 2 <= processors &&
-         longest > std::int64_t{blocks} * kWorthwhileKeys) {
+  while (blocks < kMostBlocksPerGroup && groups * blocks * 2 <= plan.processors &&
+         plan.longest > std::int64_t{blocks} * kWorthwhileKeys) {
     blocks *= 2;
   }
   return blocks;
@@ -114,8 +121,9 @@ cudaError_t plan_record_quantiles(int batch, int heads, int kv_heads, std::int64
   if (status != cudaSuccess) return status;
   // What was compiled decides, not the device: code for sm_80 knows no clusters.
   const bool has_clusters = attributes.ptxVersion >= 90;
-  plan.blocks_per_group =
-      has_clusters ? choose_blocks(std::int64_t{batch} * kv_heads, longest, processors) : 1;
+  plan.processors = has_clusters ? processors : 0;
+  plan.longest = longest;
+  plan.blocks_per_group = choose_blocks(std::int64_t{batch} * kv_heads, plan);
   return cudaSuccess;
 }
 
@@ -124,7 +132,9 @@ cudaError_t launch_record_quantiles(const RecordQuantilesPlan& plan,
                                     cudaStream_t stream) {
   const MethodStep& method = arguments.method;
   const int group = method.heads / method.kv_heads;
-  const auto cluster = static_cast<unsigned>(plan.blocks_per_group);
+  const std::int64_t groups = std::int64_t{arguments.batch} * method.kv_heads;
+  const auto cluster =
+      static_cast<unsigned>(std::max(plan.blocks_per_group, choose_blocks(groups, plan)));
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeClusterDimension;
   attribute.val.clusterDim = {cluster, 1, 1};

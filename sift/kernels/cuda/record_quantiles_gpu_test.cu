@@ -134,7 +134,7 @@ class Batch {
     RecordQuantilesPlan plan;
     must(plan_record_quantiles(arguments.batch, heads_, arguments.method.kv_heads,
                                *std::max_element(lengths_.begin(), lengths_.end()), plan));
-    if (blocks != 0) plan.blocks_per_group = blocks;
+    if (blocks != 0) plan = {blocks};
     states_->fill_bytes(0);
     must(launch_record_quantiles(plan, arguments, nullptr));
     must(cudaDeviceSynchronize());
