@@ -4,6 +4,7 @@
 
 #include "sift/kernels/cuda/argument_checks.h"
 #include "sift/kernels/cuda/decode_launch.h"
+#include "sift/kernels/cuda/shadow_checks.h"
 
 namespace sift::cuda {
 namespace {
@@ -83,9 +84,10 @@ std::int64_t longest(const DecodeCapacity& c) {
   return c.longest > 0 ? c.longest : std::min<std::int64_t>(c.keys, kMostKeys);
 }
 
-DecodeKernelChoice choice(const DecodeCapacity& c, DType type, bool overlaps) {
+DecodeKernelChoice choice(const DecodeCapacity& c, DType type, bool estimates, bool overlaps) {
   const int group = c.heads / c.kv_heads;
-  return {c.head_dim, type == DType::bf16, group > 8 ? 16 : group > 4 ? 8 : 4, c.batch, overlaps};
+  return {c.head_dim, type == DType::bf16, group > 8 ? 16 : group > 4 ? 8 : 4,
+          c.batch,    estimates,           overlaps};
 }
 
 }  // namespace
@@ -117,15 +119,28 @@ DecodeAttention::DecodeAttention(const DecodeCapacity& capacity, DType type, voi
   kChecks.cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
                "asking the device");
   overlaps_ = major >= 9;
-  int per_processor = 0;
-  kChecks.cuda(prepare_decode(choice(capacity, type, overlaps_), per_processor),
-               "readying decode attention, which may need more shared memory than the device has");
+  blocks_ = processors * ready_kernels(false);
+  if (capacity.estimates) estimating_blocks_ = processors * ready_kernels(true);
   kChecks.cuda(plan_record_quantiles(capacity.batch, capacity.heads, capacity.kv_heads,
                                      longest(capacity), records_),
                "readying the quantiles");
+}
+
+int DecodeAttention::ready_kernels(bool estimates) const {
+  int per_processor = 0;
+  kChecks.cuda(prepare_decode(choice(capacity_, type_, estimates, overlaps_), per_processor),
+               "readying decode attention, which may need more shared memory than the device has");
   kChecks.require(per_processor >= 1, "the number of blocks that fit a multiprocessor",
                   per_processor, "at least 1");
-  blocks_ = per_processor * processors;
+  return per_processor;
+}
+
+void DecodeAttention::check_estimates(const DecodeArguments& a) const {
+  if (!capacity_.estimates) {
+    kChecks.refuse("there are shadows of keys, expected none: the plan is not for estimates");
+  }
+  kChecks.require(a.margin >= 0, "the margin", a.margin, "at least 0");
+  check_shadows(kChecks, a.shadows, a.head_dim);
 }
 
 void DecodeAttention::check(const DecodeArguments& a) const {
@@ -151,8 +166,10 @@ void DecodeAttention::check(const DecodeArguments& a) const {
     kChecks.present(a.method.group_states, "the states of KV heads");
     kChecks.present(a.method.visible, "the array of visible keys");
     kChecks.present(a.method.generated, "the array of generated rows");
-    if (a.method.options.estimates) {
-      kChecks.refuse("the method estimates scores, expected one that computes them exactly");
+    if (a.method.options.estimates != (a.shadows.tiles != nullptr)) {
+      kChecks.refuse(a.method.options.estimates
+                         ? "the method estimates scores, but there are no shadows of keys"
+                         : "there are shadows of keys, but the method does not estimate scores");
     }
   } else {
     if (a.records) kChecks.refuse("quantiles are asked for without the method's states");
@@ -161,6 +178,7 @@ void DecodeAttention::check(const DecodeArguments& a) const {
   if (a.compensation == Compensation::mean && (has_method || a.modes != nullptr)) {
     kChecks.present(a.value_means, "the array of value means");
   }
+  if (a.shadows.tiles != nullptr) check_estimates(a);
   const CacheAddress& cache = a.cache;
   const auto aligned = [](std::int64_t stride) { return stride >= 0 && stride % 16 == 0; };
   kChecks.require(aligned(cache.page_stride), "the page stride", cache.page_stride,
@@ -180,9 +198,10 @@ void DecodeAttention::check(const DecodeArguments& a) const {
 void DecodeAttention::run(const DecodeArguments& arguments, cudaStream_t stream) const {
   check(arguments);
   const DecodeWorkspace arrays = cut(capacity_, workspace_).arrays;
-  kChecks.cuda(
-      launch_decode(choice(capacity_, type_, overlaps_), blocks_, arguments, arrays, stream),
-      "launching decode attention");
+  const bool estimates = arguments.shadows.tiles != nullptr;
+  kChecks.cuda(launch_decode(choice(capacity_, type_, estimates, overlaps_),
+                             estimates ? estimating_blocks_ : blocks_, arguments, arrays, stream),
+               "launching decode attention");
   if (!arguments.records || arguments.method.head_states == nullptr) return;
   kChecks.cuda(
       launch_record_quantiles(

@@ -47,11 +47,15 @@ class DecodeAttention {
 
  private:
   void check(const DecodeArguments& arguments) const;
+  void check_estimates(const DecodeArguments& arguments) const;
+  /// Blocks of a kernel that fit a multiprocessor.
+  int ready_kernels(bool estimates) const;
 
   DecodeCapacity capacity_;
   DType type_;
   void* workspace_;
   int blocks_ = 0;
+  int estimating_blocks_ = 0;
   bool overlaps_ = false;
   RecordQuantilesPlan records_;
 };

@@ -12,6 +12,7 @@
 #include <memory>
 
 #include "sift/kernels/cuda/decode_problem.cuh"
+#include "sift/kernels/cuda/key_shadow_fixture.h"
 
 namespace sift::cuda {
 namespace {
@@ -93,6 +94,34 @@ class Variant {
   std::vector<float> microseconds_;
 };
 
+/// Shadows of 4 bits of all copies of a cache's keys.
+class Shadows {
+ public:
+  Shadows(const PagedCache& cache, const DecodeArguments& a, std::int64_t side, int copies)
+      : plan_(lay_out_shadows({}, a.head_dim, a.kv_heads, cache.pages, cache.rows_per_page,
+                              TileOrder::pages)),
+        tiles_(static_cast<std::size_t>(plan_.bytes * copies)) {
+    DeviceArray<std::int32_t> begin(std::vector<std::int32_t>(a.batch, 0));
+    for (int copy = 0; copy < copies; ++copy) {
+      KeyShadowArguments arguments{a.batch,       a.kv_heads,   a.head_dim, DType::f16, a.cache,
+                                   address(copy), begin.data(), a.lengths,  1024};
+      arguments.cache.keys = static_cast<const char*>(a.cache.keys) + side * 2 * copy;
+      write_key_shadows(arguments, nullptr);
+    }
+    must(cudaDeviceSynchronize());
+  }
+
+  KeyShadowAddress address(int copy) const {
+    KeyShadowAddress address = plan_.address;
+    address.tiles = tiles_.data() + plan_.bytes * copy;
+    return address;
+  }
+
+ private:
+  ShadowPlan plan_;
+  mutable DeviceArray<char> tiles_;
+};
+
 /// log2 of the thresholds at each head's τ-quantile of its softmax scores.
 std::vector<float> thresholds_at(const std::vector<double>& scores, int context, double tau) {
   std::vector<float> thresholds;
@@ -157,8 +186,9 @@ void run_cell(const Cell& cell, const std::vector<double>& taus, int rounds) {
   must(cudaDeviceSynchronize());
   const std::vector<double> scores = device_scores.host();
 
-  const DecodeCapacity capacity{cell.batch, cell.heads, cell.kv_heads, cell.head_dim,
-                                std::int64_t{cell.batch} * cell.context};
+  const DecodeCapacity capacity{
+      cell.batch, cell.heads, cell.kv_heads, cell.head_dim, std::int64_t{cell.batch} * cell.context,
+      0,          true};
   const std::size_t bytes = decode_workspace_bytes(capacity);
   DeviceArray<char> workspace(bytes);
   const DecodeAttention attention(capacity, DType::f16, workspace.data(), bytes, nullptr);
@@ -199,6 +229,10 @@ void run_cell(const Cell& cell, const std::vector<double>& taus, int rounds) {
       copies));
   std::vector<std::unique_ptr<DeviceArray<float>>> thresholds;
   std::map<std::string, double> unions;
+  std::map<std::string, double> candidates;
+  DecodeArguments with_keys = a;
+  with_keys.cache.keys = keys.data();
+  const Shadows shadows(cache, with_keys, side, copies);
   std::map<std::string, double> sparsities;
   for (const double tau : taus) {
     thresholds.push_back(
@@ -216,6 +250,28 @@ void run_cell(const Cell& cell, const std::vector<double>& taus, int rounds) {
     for (const StepGroupFacts& facts : group_facts.host()) read += facts.rows;
     sparsities[name] = 1 - kept / static_cast<double>(rows) / cell.context;
     unions[name] = read / (static_cast<double>(cell.batch) * cell.kv_heads * cell.context);
+    for (const float margin : {0.0F, 0.5F}) {
+      b.margin = margin;
+      const std::string estimated = "estimated" + std::to_string(tau).substr(0, 5) + "/" +
+                                    std::to_string(margin).substr(0, 3);
+      variants.push_back(std::make_unique<Variant>(
+          estimated,
+          [&, b](int copy, cudaStream_t stream) {
+            DecodeArguments d = with_copy(b, copy);
+            d.shadows = shadows.address(copy);
+            attention.run(d, stream);
+          },
+          copies));
+      double rows_of_values = 0;
+      double rows_of_keys = 0;
+      for (const StepGroupFacts& facts : group_facts.host()) {
+        rows_of_values += facts.rows;
+        rows_of_keys += facts.candidates;
+      }
+      const double all = static_cast<double>(cell.batch) * cell.kv_heads * cell.context;
+      unions[estimated] = rows_of_values / all;
+      candidates[estimated] = rows_of_keys / all;
+    }
   }
   for (auto& variant : variants) variant->measure();
   for (auto& variant : variants) variant->forget();
@@ -235,6 +291,7 @@ void run_cell(const Cell& cell, const std::vector<double>& taus, int rounds) {
     if (unions.count(name) != 0) {
       std::printf(", \"sparsity\": %.4f, \"union\": %.4f", sparsities[name], unions[name]);
     }
+    if (candidates.count(name) != 0) std::printf(", \"candidates\": %.4f", candidates[name]);
     std::printf("}");
   }
   std::printf("}\n");

@@ -71,7 +71,8 @@ struct BlockShared {
   }
 
   // Rows of all tiles on their way, what is left over from a selection, and the next selection.
-  static_assert((tile_stages<kDim, kMostHeads>() + 1) * kTileKeys + Selection<kMostHeads, kEstimates>::kKeys <=
+  static_assert((tile_stages<kDim, kMostHeads>() + 1) * kTileKeys +
+                    Selection<kMostHeads, kEstimates>::kKeys <=
                 Selection<kMostHeads, kEstimates>::kPlaces + 1);
 };
 
@@ -79,6 +80,7 @@ struct BlockShared {
 template <int kDim, int kMostHeads, bool kEstimates>
 struct BlockContext {
   static constexpr bool kEstimated = kEstimates;
+  static constexpr int kMost = kMostHeads;
   static constexpr int kHeadTiles = kMostHeads > 8 ? 2 : 1;
   using Shared = BlockShared<kDim, kMostHeads, kEstimates>;
   using Ring = TileRing<kDim, tile_stages<kDim, kMostHeads>()>;
@@ -102,7 +104,7 @@ struct BlockContext {
         at(static_cast<int>(threadIdx.x)),
         warp(static_cast<int>(threadIdx.x) / kWarpThreads),
         group(arguments.heads / arguments.kv_heads),
-        scale(arguments.scale * 1.44269504088896340736F),
+        scale(arguments.scale * kLog2EFloat),
         ring(memory.tiles[threadIdx.x / kWarpThreads], at.lane, read_once_policy()) {}
 
   /// The block's item number `turn`; it and the next one are known.

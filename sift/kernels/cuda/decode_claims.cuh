@@ -15,10 +15,10 @@ struct PendingItem {
 ///
 /// There are two queues, or three where scores are estimated. Items that read all their keys (or
 /// shadows) never wait. Those of candidates wait for all estimates of their unit, those of values
-/// for all its scores; so a block claims one of each early, and begins it when these are complete or
-/// when nothing is left to be read, candidates first. Hence a block waits only for items that blocks
-/// which run have claimed and will work on before they wait themselves, however many blocks the
-/// device runs at a time. Values are added up as soon as they can be, and while their selection
+/// for all its scores; so a block claims one of each early, and begins it when these are complete
+/// or when nothing is left to be read, candidates first. Hence a block waits only for items that
+/// blocks which run have claimed and will work on before they wait themselves, however many blocks
+/// the device runs at a time. Values are added up as soon as they can be, and while their selection
 /// waits, the scores that other blocks read keep the memory busy.
 template <bool kEstimates>
 class ItemClaims {

@@ -7,10 +7,9 @@ namespace sift::cuda {
 
 /// Items of exact attention: scores, then values relative to the highest score so far. Tiles are on
 /// their way before they are used, keys and values in turns, across the ends of items.
-template <class T, int kDim, int kMostHeads>
+template <class T, int kDim, class Context>
 class DenseWorker {
  public:
-  using Context = BlockContext<kDim, kMostHeads>;
   static constexpr int kHeadTiles = Context::kHeadTiles;
 
   __device__ DenseWorker(Context& c, int turn)

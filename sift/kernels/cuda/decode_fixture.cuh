@@ -91,7 +91,8 @@ class Problem {
 
   const std::vector<float>& thresholds() const { return host_thresholds_; }
 
-  DecodeCapacity capacity() const {
+  virtual ~Problem() = default;
+  virtual DecodeCapacity capacity() const {
     std::int64_t keys = 0;
     for (const int length : setup_.lengths) keys += length;
     return {batch_, setup_.heads, setup_.kv_heads, setup_.head_dim, keys};
@@ -134,13 +135,7 @@ class Problem {
       ASSERT_NEAR(lse[row], expected, 2e-3 + 1e-5 * std::fabs(expected)) << "row " << row;
       weigh(row, expected, facts[row], weights.data() + row * longest_, unsure[row]);
     }
-    DeviceArray<double> device_weights(weights);
-    DeviceArray<double> expected(query_.size());
-    reference_output<T><<<static_cast<unsigned>(unsure.size()), setup_.head_dim>>>(
-        arguments, longest_, device_weights.data(), expected.data());
-    must(cudaDeviceSynchronize());
-    std::vector<double> reference = expected.host();
-    compensate(reference, weights);
+    const std::vector<double> reference = reference_of(weights);
     const std::vector<T> output = output_.host();
     double worst = 0;
     for (std::size_t i = 0; i < output.size(); ++i) {
@@ -160,6 +155,39 @@ class Problem {
   DeviceArray<T>& values() { return values_; }
   DeviceArray<T>& query() { return query_; }
   const ProblemSetup& setup() const { return setup_; }
+  const PagedCache& cache() const { return cache_; }
+  std::size_t longest() const { return static_cast<std::size_t>(longest_); }
+  std::vector<float> log_sum_exp() const { return log_sum_exp_.host(); }
+  /// Scores [batch, heads, longest] in base 2.
+  const std::vector<double>& scores() {
+    compute_scores();
+    return scores_;
+  }
+  /// The same if the cache had these keys.
+  std::vector<double> scores_of_keys(const std::vector<float>& keys) {
+    DeviceArray<float> others(keys);
+    DeviceArray<double> scores(log_sum_exp_.size() * longest_);
+    DecodeArguments a = arguments;
+    a.cache.keys = others.data();
+    a.cache.page_stride *= 2;
+    a.cache.slot_stride *= 2;
+    a.cache.head_stride *= 2;
+    reference_scores<T, float>
+        <<<static_cast<unsigned>(log_sum_exp_.size()), 256>>>(a, longest_, scores.data());
+    must(cudaDeviceSynchronize());
+    return scores.host();
+  }
+  /// Outputs of keys kept with these weights [batch, heads, longest], compensated.
+  std::vector<double> reference_of(const std::vector<double>& weights) {
+    DeviceArray<double> device_weights(weights);
+    DeviceArray<double> expected(query_.size());
+    reference_output<T><<<static_cast<unsigned>(log_sum_exp_.size()), setup_.head_dim>>>(
+        arguments, longest_, device_weights.data(), expected.data());
+    must(cudaDeviceSynchronize());
+    std::vector<double> reference = expected.host();
+    compensate(reference, weights);
+    return reference;
+  }
 
  private:
   const double* scores_of(std::size_t row) const { return scores_.data() + row * longest_; }

@@ -1,6 +1,8 @@
 #pragma once
 
 #include "sift/kernels/cuda/decode_dense.cuh"
+#include "sift/kernels/cuda/decode_rescore.cuh"
+#include "sift/kernels/cuda/decode_shadow.cuh"
 #include "sift/kernels/cuda/decode_values.cuh"
 
 namespace sift::cuda {
@@ -17,16 +19,17 @@ constexpr int resident_blocks() {
 /// One step of decode attention for all requests of a batch, dense and sifted, up to the results of
 /// items, in one launch of as many blocks as fit the device. Blocks claim items, two ahead of use,
 /// until there are no more.
-template <class T, int kDim, int kMostHeads>
+template <class T, int kDim, int kMostHeads, bool kEstimates>
 __global__ void __launch_bounds__(kBlockThreads, (resident_blocks<kDim, kMostHeads>()))
     decode_kernel(const __grid_constant__ DecodeArguments a,
                   const __grid_constant__ DecodeWorkspace w) {
   extern __shared__ __align__(128) unsigned char memory[];
-  auto& shared = *reinterpret_cast<BlockShared<kDim, kMostHeads>*>(memory);
-  BlockContext<kDim, kMostHeads> c(a, w, shared);
+  auto& shared = *reinterpret_cast<BlockShared<kDim, kMostHeads, kEstimates>*>(memory);
+  using Context = BlockContext<kDim, kMostHeads, kEstimates>;
+  Context c(a, w, shared);
   wait_for_previous_kernel();
   let_next_kernel_begin();
-  const bool is_claimant = ItemClaims::is_claimant();
+  const bool is_claimant = c.claims.is_claimant();
   if (is_claimant) c.claims.begin(w);
   ItemTable& table = shared.table;
   if (c.warp == 0) table.fill(a, c.at.lane);
@@ -37,18 +40,22 @@ __global__ void __launch_bounds__(kBlockThreads, (resident_blocks<kDim, kMostHea
         std::int64_t{all.of[kScoreRows]} * kScoreRowPadding > w.score_capacity) {
       __trap();
     }
-    for (int i = 0; i < 2; ++i) c.claims.next_unasked(a, w, table, shared.pending, shared.items[i]);
+    for (int i = 0; i < 2; ++i) c.claims.next_unasked(a, w, table, shared.waiting, shared.items[i]);
   }
   __syncthreads();
   int turn = 0;
   while (true) {
     const Work work = c.item(turn).work;
     if (work == Work::scores) {
-      turn = ScoreWorker<T, kDim, kMostHeads>(c, turn).run(turn);
+      using Tiles =
+          std::conditional_t<kEstimates, ShadowTiles<T, kDim, Context>, KeyTiles<T, kDim, Context>>;
+      turn = ScoreWorker<Tiles, Context>(c, turn).run(turn);
     } else if (work == Work::values) {
-      turn = ValueWorker<T, kDim, kMostHeads>(c, turn).run(turn);
+      turn = ValueWorker<T, kDim, Context>(c, turn).run(turn);
     } else if (work == Work::dense) {
-      turn = DenseWorker<T, kDim, kMostHeads>(c, turn).run(turn);
+      turn = DenseWorker<T, kDim, Context>(c, turn).run(turn);
+    } else if (kEstimates && work == Work::candidates) {
+      if constexpr (kEstimates) turn = RescoreWorker<T, kDim, Context>(c, turn).run(turn);
     } else {
       return;
     }

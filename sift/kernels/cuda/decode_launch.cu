@@ -3,24 +3,30 @@
 namespace sift::cuda {
 namespace {
 
-template <class Call>
+template <bool kEstimates, class Call>
 cudaError_t with_dimension(int head_dim, Call&& call) {
   switch (head_dim) {
     case 64:
-      return call(DecodeKernels<64>());
+      return call(DecodeKernels<64, kEstimates>());
     case 96:
-      return call(DecodeKernels<96>());
+      return call(DecodeKernels<96, kEstimates>());
     case 128:
-      return call(DecodeKernels<128>());
+      return call(DecodeKernels<128, kEstimates>());
     default:
-      return call(DecodeKernels<256>());
+      return call(DecodeKernels<256, kEstimates>());
   }
+}
+
+template <class Call>
+cudaError_t with_kernels(const DecodeKernelChoice& choice, Call&& call) {
+  return choice.estimates ? with_dimension<true>(choice.head_dim, call)
+                          : with_dimension<false>(choice.head_dim, call);
 }
 
 }  // namespace
 
 cudaError_t prepare_decode(const DecodeKernelChoice& choice, int& blocks_per_processor) {
-  return with_dimension(choice.head_dim, [&](auto kernels) {
+  return with_kernels(choice, [&](auto kernels) {
     return decltype(kernels)::prepare(choice, blocks_per_processor);
   });
 }
@@ -28,7 +34,7 @@ cudaError_t prepare_decode(const DecodeKernelChoice& choice, int& blocks_per_pro
 cudaError_t launch_decode(const DecodeKernelChoice& choice, int blocks,
                           const DecodeArguments& arguments, const DecodeWorkspace& workspace,
                           cudaStream_t stream) {
-  return with_dimension(choice.head_dim, [&](auto kernels) {
+  return with_kernels(choice, [&](auto kernels) {
     return decltype(kernels)::launch(choice, blocks, arguments, workspace, stream);
   });
 }

@@ -6,8 +6,9 @@
 
 namespace sift::cuda {
 
-/// The kernels of one head dimension; one translation unit each, since they compile slowly.
-template <int kDim>
+/// The kernels of one head dimension, exact or estimating; one translation unit each, since they
+/// compile slowly.
+template <int kDim, bool kEstimates>
 struct DecodeKernels {
   static cudaError_t prepare(const DecodeKernelChoice& choice, int& blocks_per_processor);
   static cudaError_t launch(const DecodeKernelChoice& choice, int blocks,
@@ -15,34 +16,38 @@ struct DecodeKernels {
                             cudaStream_t stream);
 };
 
-extern template struct DecodeKernels<64>;
-extern template struct DecodeKernels<96>;
-extern template struct DecodeKernels<128>;
-extern template struct DecodeKernels<256>;
+extern template struct DecodeKernels<64, false>;
+extern template struct DecodeKernels<96, false>;
+extern template struct DecodeKernels<128, false>;
+extern template struct DecodeKernels<256, false>;
+extern template struct DecodeKernels<64, true>;
+extern template struct DecodeKernels<96, true>;
+extern template struct DecodeKernels<128, true>;
+extern template struct DecodeKernels<256, true>;
 
 /// What with_decode_kernel calls its argument with.
-template <class T, int kDim, int kMostHeads>
+template <class T, int kDim, int kMostHeads, bool kEstimates>
 struct DecodeKernel {
-  using Shared = BlockShared<kDim, kMostHeads>;
-  static constexpr auto* kAttend = decode_kernel<T, kDim, kMostHeads>;
+  using Shared = BlockShared<kDim, kMostHeads, kEstimates>;
+  static constexpr auto* kAttend = decode_kernel<T, kDim, kMostHeads, kEstimates>;
   static constexpr auto* kMerge = merge_kernel<T, kDim>;
 };
 
-template <int kDim, int kMostHeads, class Call>
+template <int kDim, int kMostHeads, bool kEstimates, class Call>
 cudaError_t with_decode_kernel(const DecodeKernelChoice& choice, Call&& call) {
-  if (choice.bf16) return call(DecodeKernel<__nv_bfloat16, kDim, kMostHeads>());
-  return call(DecodeKernel<__half, kDim, kMostHeads>());
+  if (choice.bf16) return call(DecodeKernel<__nv_bfloat16, kDim, kMostHeads, kEstimates>());
+  return call(DecodeKernel<__half, kDim, kMostHeads, kEstimates>());
 }
 
-template <int kDim, class Call>
+template <int kDim, bool kEstimates, class Call>
 cudaError_t with_decode_kernel(const DecodeKernelChoice& choice, Call&& call) {
   switch (choice.most_heads) {
     case 4:
-      return with_decode_kernel<kDim, 4>(choice, call);
+      return with_decode_kernel<kDim, 4, kEstimates>(choice, call);
     case 8:
-      return with_decode_kernel<kDim, 8>(choice, call);
+      return with_decode_kernel<kDim, 8, kEstimates>(choice, call);
     default:
-      return with_decode_kernel<kDim, 16>(choice, call);
+      return with_decode_kernel<kDim, 16, kEstimates>(choice, call);
   }
 }
 
@@ -66,10 +71,10 @@ cudaError_t want_most_shared_memory(Kernel* kernel) {
                               cudaSharedmemCarveoutMaxShared);
 }
 
-template <int kDim>
-cudaError_t DecodeKernels<kDim>::prepare(const DecodeKernelChoice& choice,
-                                         int& blocks_per_processor) {
-  return with_decode_kernel<kDim>(choice, [&](auto kernel) {
+template <int kDim, bool kEstimates>
+cudaError_t DecodeKernels<kDim, kEstimates>::prepare(const DecodeKernelChoice& choice,
+                                                     int& blocks_per_processor) {
+  return with_decode_kernel<kDim, kEstimates>(choice, [&](auto kernel) {
     const std::size_t shared = decltype(kernel)::Shared::bytes(choice.batch);
     cudaError_t status = allow_shared_memory(kernel.kAttend, shared);
     if (status == cudaSuccess) status = want_most_shared_memory(kernel.kAttend);
@@ -98,11 +103,12 @@ cudaError_t launch_behind(Kernel* kernel, int blocks, int threads, std::size_t s
   return cudaLaunchKernelEx(&config, kernel, arguments, workspace);
 }
 
-template <int kDim>
-cudaError_t DecodeKernels<kDim>::launch(const DecodeKernelChoice& choice, int blocks,
-                                        const DecodeArguments& arguments,
-                                        const DecodeWorkspace& workspace, cudaStream_t stream) {
-  return with_decode_kernel<kDim>(choice, [&](auto kernel) {
+template <int kDim, bool kEstimates>
+cudaError_t DecodeKernels<kDim, kEstimates>::launch(const DecodeKernelChoice& choice, int blocks,
+                                                    const DecodeArguments& arguments,
+                                                    const DecodeWorkspace& workspace,
+                                                    cudaStream_t stream) {
+  return with_decode_kernel<kDim, kEstimates>(choice, [&](auto kernel) {
     const cudaError_t status = launch_behind(kernel.kAttend, blocks, kBlockThreads,
                                              decltype(kernel)::Shared::bytes(choice.batch),
                                              choice.overlaps, arguments, workspace, stream);

@@ -9,11 +9,12 @@ namespace sift::cuda {
 
 /// Which of the compiled kernels serves a shape.
 struct DecodeKernelChoice {
-  int head_dim = 0;       ///< 64, 96, 128 or 256
-  bool bf16 = false;      ///< else f16
-  int most_heads = 0;     ///< of a group: 4, 8 or 16
-  int batch = 0;          ///< at most
-  bool overlaps = false;  ///< kernels may begin while the one before them ends (sm_90 and newer)
+  int head_dim = 0;        ///< 64, 96, 128 or 256
+  bool bf16 = false;       ///< else f16
+  int most_heads = 0;      ///< of a group: 4, 8 or 16
+  int batch = 0;           ///< at most
+  bool estimates = false;  ///< scores of sifted requests are estimated first
+  bool overlaps = false;   ///< kernels may begin while the one before them ends (sm_90 and newer)
 };
 
 /// Readies the kernel on the current device and tells how many of its blocks fit a multiprocessor.

@@ -1,5 +1,5 @@
 #include "sift/kernels/cuda/decode_launch.cuh"
 
 namespace sift::cuda {
-template struct DecodeKernels<128>;
+template struct DecodeKernels<128, false>;
 }  // namespace sift::cuda

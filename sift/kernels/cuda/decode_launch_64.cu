@@ -1,5 +1,5 @@
 #include "sift/kernels/cuda/decode_launch.cuh"
 
 namespace sift::cuda {
-template struct DecodeKernels<64>;
+template struct DecodeKernels<64, false>;
 }  // namespace sift::cuda

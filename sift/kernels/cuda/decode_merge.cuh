@@ -215,11 +215,12 @@ __global__ void __launch_bounds__(kMergeThreads)
   if (thread == kMergeThreads - 1) {
     UnitProgress& progress = w.units[blockIdx.x];
     if (a.group_facts != nullptr) {
-      a.group_facts[blockIdx.x] = {progress.rows, progress.rows_eligible};
+      a.group_facts[blockIdx.x] = {progress.rows, progress.rows_eligible, progress.candidates};
     }
     if (a.method.head_states != nullptr) {
       if (u.sifted) {
-        observe_group(a.method, u.request, u.kv_head, progress.rows, progress.rows_eligible);
+        observe_group(a.method, u.request, u.kv_head,
+                      {progress.rows, progress.rows_eligible, progress.candidates});
       } else {
         observe_dense(a.method, u.request, u.kv_head);
       }

@@ -89,20 +89,27 @@ __device__ const T* reference_row(const CacheAddress& cache, const void* side, i
                                     slot * cache.slot_stride + kv_head * cache.head_stride);
 }
 
+template <>
+struct Format<float> {
+  static __device__ float from_float(float x) { return x; }
+  static __device__ float to_float(float x) { return x; }
+};
+
 /// Scores of one (request, head) a block, times log2 e, in double: scores[request · heads +
 /// head][key].
-template <class T>
+/// Keys are of type K.
+template <class T, class K = T>
 __global__ void reference_scores(DecodeArguments a, std::int64_t stride, double* scores) {
   const int head = blockIdx.x % a.heads;
   const int request = blockIdx.x / a.heads;
   const int kv_head = head / (a.heads / a.kv_heads);
   const T* query = static_cast<const T*>(a.query) + std::int64_t{blockIdx.x} * a.head_dim;
   for (int key = threadIdx.x; key < a.lengths[request]; key += blockDim.x) {
-    const T* row = reference_row<T>(a.cache, a.cache.keys, request, kv_head, key);
+    const K* row = reference_row<K>(a.cache, a.cache.keys, request, kv_head, key);
     double sum = 0;
     for (int d = 0; d < a.head_dim; ++d) {
       sum += static_cast<double>(Format<T>::to_float(query[d])) *
-             static_cast<double>(Format<T>::to_float(row[d]));
+             static_cast<double>(Format<K>::to_float(row[d]));
     }
     scores[blockIdx.x * stride + key] = sum * a.scale * 1.4426950408889634;
   }
@@ -124,11 +131,6 @@ __global__ void reference_output(DecodeArguments a, std::int64_t stride, const d
   }
   output[std::int64_t{blockIdx.x} * a.head_dim + threadIdx.x] = sum;
 }
-
-template <>
-struct Format<float> {
-  static __device__ float from_float(float x) { return x; }
-};
 
 /// Normal numbers, the same for the same seed.
 template <class T>

@@ -101,7 +101,15 @@ class TileRing {
     issue_nothing(groups);
   }
 
-  /// Takes a place of the ring without copying anything.
+  /// Starts copying bytes, a multiple of 16, to a place within that of the next tile, which
+  /// issue_nothing then takes.
+  __device__ void copy_block(int to, const char* from, int bytes) {
+    for (int i = 16 * (lane_row_ * kRowLanes + piece_); i < bytes; i += 16 * kWarpThreads) {
+      copy_once_16(memory_.rows[newest_] + to + i, from + i, policy_);
+    }
+  }
+
+  /// Takes a place of the ring without copying anything more.
   __device__ void issue_nothing(CopyGroups& groups) {
     group_of_tile_ = group_of_tile_ << 8 | (groups.close() & 0xffU);
     newest_ = next(newest_);

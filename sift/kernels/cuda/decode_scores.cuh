@@ -122,6 +122,23 @@ __device__ void store_records(const ScoreTile& scores, float* unit, int group, i
   }
 }
 
+/// Adds a tile's scores to the maxima and sums of its heads.
+template <int kHeadTiles>
+__device__ void add_scores(ItemSum (&sums)[kHeadTiles], const ScoreTile& scores) {
+  const float(&of)[2][4] = scores.of;
+#pragma unroll
+  for (int h = 0; h < kHeadTiles; ++h) {
+    const float most =
+        fmaxf(fmaxf(of[0][2 * h], of[0][2 * h + 1]), fmaxf(of[1][2 * h], of[1][2 * h + 1]));
+    const float maximum = fmaxf(sums[h].maximum, most);
+    const float reference = finite_reference(maximum);
+    sums[h].sum = sums[h].sum * exp2_fast(sums[h].maximum - reference) +
+                  ((exp2_fast(of[0][2 * h] - reference) + exp2_fast(of[0][2 * h + 1] - reference)) +
+                   (exp2_fast(of[1][2 * h] - reference) + exp2_fast(of[1][2 * h + 1] - reference)));
+    sums[h].maximum = maximum;
+  }
+}
+
 /// Puts this warp's maxima and sums, of which each lane has its own part, where the block adds
 /// them.
 template <int kHeadTiles>
@@ -140,8 +157,7 @@ __device__ void share_sums(ItemSum (&shared)[kMaximumGroup], ItemSum (&sums)[kHe
 
 /// Writes the maxima and sums of an item, which all warps have shared. By one warp.
 template <class Context>
-__device__ void write_item_sums(const Context& c, const Item& item,
-                                int turn) {
+__device__ void write_item_sums(const Context& c, const Item& item, int turn) {
   if (c.at.lane >= c.group) return;
   const auto& sums = c.shared.results.sums[turn % 2];
   ItemSum all = sums[0][c.at.lane];
@@ -149,24 +165,66 @@ __device__ void write_item_sums(const Context& c, const Item& item,
   c.w.item_sums[std::int64_t{item.number} * c.group + c.at.lane] = all;
 }
 
-/// Items of scores of sifted requests: scores, their maxima and sums. Tiles are on their way before
-/// they are used, across the ends of items.
-template <class T, int kDim, int kMostHeads>
+/// Counts an item of a unit that is complete; whether it is the last of `items`. By one warp.
+template <class Context>
+__device__ bool completes(const Context& c, unsigned* counter, int items) {
+  __syncwarp();
+  bool last = false;
+  if (c.at.lane == 0) {
+    last = add_acquire_release(counter, 1U) + 1 == static_cast<unsigned>(items);
+  }
+  return __any_sync(kAllLanes, last);
+}
+
+/// Where one warp reads keys for their scores.
+template <class T, int kDim, class Context>
+class KeyTiles {
+ public:
+  __device__ KeyTiles(const Context& c, const Item& item) : cursor_(c, item) {}
+
+  /// Tiles of 16 keys that a place of the ring takes.
+  static __device__ int tiles() { return 1; }
+  __device__ void look_up(const Context& c, const Item& item) { cursor_.look_up(c, item); }
+  __device__ void open(const Context& c, const Item& item) { cursor_.open(c, item); }
+  __device__ bool more() const { return cursor_.more(); }
+  /// Starts copying the next tile and goes on to the one that follows.
+  __device__ void issue(Context& c) {
+    c.ring.issue(c.groups, cursor_.rows(), cursor_.row(c.a.cache.keys), c.a.cache.slot_stride);
+    cursor_.advance();
+  }
+  __device__ void load_query(const Context& c, const Item& item) {
+    query_.load(static_cast<const T*>(c.a.query) + std::int64_t{c.first_head(item)} * kDim, c.group,
+                c.at);
+  }
+  __device__ ScoreTile multiply(const Context& c, const char* stage, int) const {
+    return cuda::multiply<T>(query_, stage, c.at);
+  }
+  static __device__ float mark(float score) { return score; }
+
+ private:
+  KeyCursor<kDim> cursor_;
+  QueryTile<kDim, Context::kHeadTiles> query_;
+};
+
+/// Items of scores of sifted requests, exact (KeyTiles) or estimated (ShadowTiles): scores, their
+/// maxima and sums. Tiles are on their way before they are used, across the ends of items.
+template <class Tiles, class Context>
 class ScoreWorker {
  public:
-  using Context = BlockContext<kDim, kMostHeads>;
   static constexpr int kHeadTiles = Context::kHeadTiles;
 
   __device__ ScoreWorker(Context& c, int turn)
-      : c_(c), cursor_(c, c.item(turn)), cursor_turn_(turn) {}
+      : c_(c), tiles_(c, c.item(turn)), tiles_turn_(turn) {}
 
   /// Works on item `turn` and those of the same kind that follow; returns the first other one.
   __device__ int run(int turn) {
     for (; c_.item(turn).work == Work::scores; ++turn) {
       begin(turn);
-      for (int key = begin_; key < end_; key += KeyCursor<kDim>::kStep) {
+      const int step = kTileKeys * tiles_.tiles();
+      for (int key = begin_ + c_.warp * step; key < end_; key += kBlockWarps * step) {
         fill(turn + 1);
-        take(c_.ring.wait(c_.groups), key);
+        const char* stage = c_.ring.wait(c_.groups);
+        for (int i = 0; i < tiles_.tiles(); ++i) take(stage, i, key + i * kTileKeys);
         c_.ring.release();
       }
       end(turn);
@@ -178,53 +236,43 @@ class ScoreWorker {
   __device__ void begin(int turn) {
     c_.look_ahead(turn);
     const Item& item = c_.item(turn);
-    if (cursor_turn_ < turn) follow();
-    cursor_.look_up(c_, c_.item(turn + 1));
-    query_.load(static_cast<const T*>(c_.a.query) + std::int64_t{c_.first_head(item)} * kDim,
-                c_.group, c_.at);
+    if (tiles_turn_ < turn) follow();
+    tiles_.look_up(c_, c_.item(turn + 1));
+    tiles_.load_query(c_, item);
     for (ItemSum& sum : sums_) sum = {-__builtin_huge_valf(), 0};
     scores_ = c_.scores(item);
     stride_ = score_stride(item.length);
-    begin_ = item.begin + c_.warp * kTileKeys;
+    begin_ = item.begin;
     end_ = item.end;
   }
 
   __device__ void follow() {
-    ++cursor_turn_;
-    cursor_.open(c_, c_.item(cursor_turn_));
+    ++tiles_turn_;
+    tiles_.open(c_, c_.item(tiles_turn_));
   }
 
   // Starts copies as long as there is room for them, up to the end of item `last`.
   __device__ void fill(int last) {
     while (c_.ring.has_room()) {
-      if (cursor_.more()) {
-        c_.ring.issue(c_.groups, cursor_.rows(), cursor_.row(c_.a.cache.keys),
-                      c_.a.cache.slot_stride);
-        cursor_.advance();
+      if (tiles_.more()) {
+        tiles_.issue(c_);
       } else {
-        if (cursor_turn_ == last || c_.item(cursor_turn_ + 1).work != Work::scores) return;
+        if (tiles_turn_ == last || c_.item(tiles_turn_ + 1).work != Work::scores) return;
         follow();
       }
     }
   }
 
-  __device__ void take(const char* tile, int key) {
-    ScoreTile scores = multiply<T>(query_, tile, c_.at);
+  __device__ void take(const char* stage, int i, int key) {
+    ScoreTile scores = tiles_.multiply(c_, stage, i);
     finish_scores(scores, c_.scale, key, end_, c_.at);
-    store_scores<kHeadTiles>(scores, scores_, stride_, c_.group, key, c_.at);
-    const float(&of)[2][4] = scores.of;
 #pragma unroll
-    for (int h = 0; h < kHeadTiles; ++h) {
-      const float most =
-          fmaxf(fmaxf(of[0][2 * h], of[0][2 * h + 1]), fmaxf(of[1][2 * h], of[1][2 * h + 1]));
-      const float maximum = fmaxf(sums_[h].maximum, most);
-      const float reference = finite_reference(maximum);
-      sums_[h].sum =
-          sums_[h].sum * exp2_fast(sums_[h].maximum - reference) +
-          ((exp2_fast(of[0][2 * h] - reference) + exp2_fast(of[0][2 * h + 1] - reference)) +
-           (exp2_fast(of[1][2 * h] - reference) + exp2_fast(of[1][2 * h + 1] - reference)));
-      sums_[h].maximum = maximum;
+    for (auto& half : scores.of) {
+#pragma unroll
+      for (float& score : half) score = Tiles::mark(score);
     }
+    store_scores<kHeadTiles>(scores, scores_, stride_, c_.group, key, c_.at);
+    add_scores(sums_, scores);
   }
 
   __device__ void end(int turn) {
@@ -233,19 +281,15 @@ class ScoreWorker {
     if (c_.warp != 0) return;
     const Item& item = c_.item(turn);
     write_item_sums(c_, item, turn);
-    __syncwarp();
-    const auto items = static_cast<unsigned>(score_cut(item.length).items(item.length));
-    bool last = false;
-    if (c_.at.lane == 0) {
-      last = add_acquire_release(&c_.w.units[c_.unit(item)].scored, 1U) + 1 == items;
+    if (completes(c_, &c_.w.units[c_.unit(item)].scored,
+                  score_cut(item.length).items(item.length))) {
+      plan_unit(c_, item);
     }
-    if (__any_sync(kAllLanes, last)) plan_unit(c_, item);
   }
 
   Context& c_;
-  KeyCursor<kDim> cursor_;
-  int cursor_turn_;
-  QueryTile<kDim, kHeadTiles> query_;
+  Tiles tiles_;
+  int tiles_turn_;
   ItemSum sums_[kHeadTiles];
   float* scores_;
   int stride_;

@@ -4,12 +4,21 @@
 
 namespace sift::cuda {
 
-/// Selects the rows of V that a warp adds up, and starts their copies. Scores of the chunks of keys
+/// Exact scores of candidates are odd, estimates even (the lowest bit of their mantissa).
+__device__ inline float mark_exact(float score) {
+  constexpr float kLowest = -3.402823466e38F;  // odd; an odd −∞ would be no number
+  return score == -__builtin_huge_valf() ? kLowest : __uint_as_float(__float_as_uint(score) | 1U);
+}
+__device__ inline bool is_exact(float score) { return (__float_as_uint(score) & 1U) != 0; }
+
+/// Selects the rows that a warp goes on to read, and starts their copies: of V those that any head
+/// keeps, or (kCandidates) of K those that are candidates of any head. Scores of the chunks of keys
 /// that come next are on their way while rows are selected, across the ends of items.
-template <class T, int kDim, int kMostHeads>
+template <class T, class Context, bool kCandidates>
 class RowSelector {
  public:
-  using Context = BlockContext<kDim, kMostHeads>;
+  static constexpr int kMostHeads = Context::kMost;
+  static constexpr Work kWork = kCandidates ? Work::candidates : Work::values;
 
   /// A tile of selected rows.
   struct Note {
@@ -45,7 +54,7 @@ class RowSelector {
   }
 
  private:
-  using Shared = Selection<kMostHeads>;
+  using Shared = Selection<kMostHeads, Context::kEstimated>;
   using Chunk = typename Shared::Chunk;
   static constexpr int kKeys = Shared::kKeys;
   static constexpr int kStep = kBlockWarps * kKeys;
@@ -60,7 +69,7 @@ class RowSelector {
   __device__ void stage(int known) {
     while (staged_ - taken_ < Shared::kChunks) {
       if (stage_begin_ >= stage_end_) {
-        if (stage_turn_ == known || c_.item(stage_turn_ + 1).work != Work::values) return;
+        if (stage_turn_ == known || c_.item(stage_turn_ + 1).work != kWork) return;
         if (!await_plan(c_.item(stage_turn_ + 1))) return;
         const Item& item = c_.item(++stage_turn_);
         stage_begin_ = item.begin + c_.warp * kKeys;
@@ -75,7 +84,8 @@ class RowSelector {
   // Whether the plans of an item's heads are complete, so that its scores are.
   __device__ bool await_plan(const Item& item) const {
     if (item.ready) return true;
-    const unsigned* planned = &c_.w.units[c_.unit(item)].planned;
+    const UnitProgress& unit = c_.w.units[c_.unit(item)];
+    const unsigned* planned = Context::kEstimated && !kCandidates ? &unit.replanned : &unit.planned;
     const bool waits = !opened_ && staged_ == taken_ && turn_ == stage_turn_ && c_.ring.empty();
     while (!__all_sync(kAllLanes, load_acquire(planned) != 0)) {
       if (!waits) return false;
@@ -87,7 +97,8 @@ class RowSelector {
   __device__ void stage_chunk(const Item& item) {
     Chunk& chunk = shared_.chunks[staged_ % Shared::kChunks];
     if (c_.at.lane < c_.group) {
-      copy_async_16(&chunk.plans[c_.at.lane], c_.w.plans + c_.first_head(item) + c_.at.lane);
+      const HeadPlan* plans = kCandidates ? c_.w.candidate_plans : c_.w.plans;
+      copy_async_16(&chunk.plans[c_.at.lane], plans + c_.first_head(item) + c_.at.lane);
     }
     const float* scores = c_.scores(item) + stage_begin_;
     const std::int64_t stride = score_stride(item.length);
@@ -138,7 +149,7 @@ class RowSelector {
   // Looks for the keys that are kept though nothing passes. The heads' plans are there.
   __device__ void find_only_keys(const Item& item, const HeadPlan* plans) {
     unsigned heads = 0;
-    if (c_.a.empty == EmptyHead::highest) {
+    if (kCandidates || c_.a.empty == EmptyHead::highest) {
       heads = __ballot_sync(kAllLanes, c_.at.lane < c_.group && plans[c_.at.lane].empty != 0);
     }
     keeps_one_ = heads != 0;
@@ -155,11 +166,20 @@ class RowSelector {
 
   // The lowest key with the highest score if it lies in this item, else −1.
   __device__ int highest_key(const Item& item, int head, float maximum) const {
-    const ItemSum* sums = c_.w.item_sums + std::int64_t{item.first_sum} * c_.group + head;
-    const int before = score_cut(item.length).items_before(item.begin);
     bool earlier = false;
-    for (int i = c_.at.lane; i < before; i += kWarpThreads) {
-      earlier = earlier || __ldcg(&sums[i * c_.group].maximum) == maximum;
+    if (Context::kEstimated && !kCandidates) {
+      const RescoredSum* sums =
+          c_.w.rescored_sums + std::int64_t{item.first_part} * c_.group + head;
+      const int before = value_cut(item.length).items_before(item.begin);
+      for (int i = c_.at.lane; i < before; i += kWarpThreads) {
+        earlier = earlier || __ldcg(&sums[i * c_.group].candidates.maximum) == maximum;
+      }
+    } else {
+      const ItemSum* sums = c_.w.item_sums + std::int64_t{item.first_sum} * c_.group + head;
+      const int before = score_cut(item.length).items_before(item.begin);
+      for (int i = c_.at.lane; i < before; i += kWarpThreads) {
+        earlier = earlier || __ldcg(&sums[i * c_.group].maximum) == maximum;
+      }
     }
     if (__any_sync(kAllLanes, earlier)) return -1;
     const float* scores = c_.scores(item) + std::int64_t{head} * score_stride(item.length);
@@ -179,7 +199,8 @@ class RowSelector {
     note.last = begin_ >= end_ && tail_ - head_ <= kTileKeys;
     add_note(note);
     if (note.rows > 0) {
-      c_.ring.issue(c_.groups, note.rows, c_.side(item, c_.a.cache.values),
+      c_.ring.issue(c_.groups, note.rows,
+                    c_.side(item, kCandidates ? c_.a.cache.keys : c_.a.cache.values),
                     shared_.offsets + note.place);
     } else {
       c_.ring.issue_nothing(c_.groups);
@@ -188,7 +209,11 @@ class RowSelector {
     if (!note.last) return;
     tail_ = head_;
     opened_ = false;
-    count_kept(item);
+    if constexpr (kCandidates) {
+      count_candidates(item);
+    } else {
+      count_kept(item);
+    }
   }
 
   // Appends the rows that any head keeps of the keys whose scores are there. kSpecial: some keys
@@ -209,12 +234,14 @@ class RowSelector {
           kSpecial && valid && (key < c_.a.sink || key >= item.length - c_.a.recent);
       bool any = forced;
       float weights[kMostHeads] = {};
+      unsigned heads = 0;
 #pragma unroll
       for (int head = 0; head < kMostHeads; ++head) {
         if (head >= c_.group) continue;
         const HeadPlan& plan = chunk.plans[head];
         const float score = chunk.scores[head][place];
-        const bool passes = valid && score > plan.threshold;
+        bool passes = valid && score > plan.threshold;
+        if (Context::kEstimated && !kCandidates) passes = passes && is_exact(score);
         bool kept = passes;
         if constexpr (kSpecial) {
           kept = passes || forced || (valid && keeps_one_ && key == shared_.only_keys[head]);
@@ -222,8 +249,14 @@ class RowSelector {
         } else {
           count(head, kept, kept);
         }
-        weights[head] = exp2_fast(score - plan.maximum);
-        if (!kept) weights[head] = 0;
+        if constexpr (kCandidates) {
+          heads |= kept ? 1U << head : 0;
+          const float other = exp2_fast(score - others_reference(plan));
+          if (valid && !kept) others_[head] += other;
+        } else {
+          weights[head] = exp2_fast(score - plan.maximum);
+          if (!kept) weights[head] = 0;
+        }
         any = any || kept;
       }
       const unsigned keeping = __ballot_sync(kAllLanes, any);
@@ -234,9 +267,14 @@ class RowSelector {
                              : chunk.pages[(key >> cache.page_shift) - first_page];
         shared_.offsets[to] = static_cast<std::uint32_t>(page) * page_units +
                               static_cast<std::uint32_t>(key & slot_mask) * slot_units;
+        if constexpr (kCandidates) {
+          shared_.keys[to] = key;
+          shared_.heads[to] = static_cast<std::uint16_t>(heads);
+        } else {
 #pragma unroll
-        for (int head = 0; head < kMostHeads; ++head) {
-          if (head < c_.group) shared_.weights[head][to] = Format<T>::bits(weights[head]);
+          for (int head = 0; head < kMostHeads; ++head) {
+            if (head < c_.group) shared_.weights[head][to] = Format<T>::bits(weights[head]);
+          }
         }
       }
       tail_ += __popc(keeping);
@@ -245,6 +283,30 @@ class RowSelector {
           kSpecial ? __popc(__ballot_sync(kAllLanes, any && !forced)) : __popc(keeping);
     }
     __syncwarp();
+  }
+
+  // What estimates of keys that are no candidates are summed relative to: none is greater.
+  static __device__ float others_reference(const HeadPlan& plan) {
+    return finite_reference(fminf(plan.maximum, plan.threshold));
+  }
+
+  // Adds the candidates of the item to the counter of its unit, and puts the sums of the others
+  // where the block adds them.
+  __device__ void count_candidates(const Item& item) {
+    const auto& plans = c_.w.candidate_plans;
+#pragma unroll
+    for (int head = 0; head < kMostHeads; ++head) {
+      if (head >= c_.group) continue;
+      const float sum = sum_lanes(others_[head]);
+      others_[head] = 0;
+      if (c_.at.lane == head) {
+        const HeadPlan plan = plans[c_.first_head(item) + head];
+        c_.shared.results.others[turn_ % 4][c_.warp][head] = {others_reference(plan), sum};
+      }
+    }
+    __syncwarp();
+    if (c_.at.lane == 0) atomicAdd(&c_.w.units[c_.unit(item)].candidates, facts_.rows);
+    facts_ = {};
   }
 
   // Two heads' counts of this lane's keys share a word.
@@ -303,6 +365,7 @@ class RowSelector {
   int tail_ = 0;            // of the ring of rows
   unsigned kept_[(kMostHeads + 1) / 2] = {};
   unsigned eligible_[(kMostHeads + 1) / 2] = {};
+  float others_[kCandidates ? kMostHeads : 1] = {};  // of this lane's keys
   StepGroupFacts facts_;
 };
 

@@ -6,10 +6,9 @@
 namespace sift::cuda {
 
 /// Items of values of sifted requests: adds up the values of the keys that their scores select.
-template <class T, int kDim, int kMostHeads>
+template <class T, int kDim, class Context>
 class ValueWorker {
  public:
-  using Context = BlockContext<kDim, kMostHeads>;
   static constexpr int kHeadTiles = Context::kHeadTiles;
 
   __device__ ValueWorker(Context& c, int turn) : c_(c), selector_(c, turn) {}
@@ -34,7 +33,7 @@ class ValueWorker {
   }
 
  private:
-  using Selector = RowSelector<T, kDim, kMostHeads>;
+  using Selector = RowSelector<T, Context, false>;
   using Note = typename Selector::Note;
 
   __device__ void take(const char* tile, const Note& note) {

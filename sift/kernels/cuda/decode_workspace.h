@@ -59,8 +59,8 @@ struct UnitProgress {
 
 /// Counters of a whole step. All are zero between steps.
 struct StepProgress {
-  unsigned reading = 0;  ///< claimed items that read all their keys
-  unsigned values = 0;   ///< claimed items of values
+  unsigned reading = 0;     ///< claimed items that read all their keys
+  unsigned values = 0;      ///< claimed items of values
   unsigned candidates = 0;  ///< claimed items of candidates
 };
 
@@ -71,13 +71,13 @@ struct DecodeWorkspace {
   int item_capacity = 0;            ///< of each kind
   std::int64_t score_capacity = 0;  ///< rows
   StepProgress* step = nullptr;
-  UnitProgress* units = nullptr;  ///< [batch, kv_heads]
-  KeptCount* kept = nullptr;      ///< [batch, heads], zero between steps
-  HeadPlan* plans = nullptr;      ///< [batch, heads], of those that sift
+  UnitProgress* units = nullptr;        ///< [batch, kv_heads]
+  KeptCount* kept = nullptr;            ///< [batch, heads], zero between steps
+  HeadPlan* plans = nullptr;            ///< [batch, heads], of those that sift
   HeadPlan* candidate_plans = nullptr;  ///< [batch, heads], where scores are estimated
   float* log_sum_exp =
       nullptr;  ///< [batch, heads], where the caller wants none but records need it
-  ItemSum* item_sums = nullptr;  ///< [items of scores and dense ones, group]
+  ItemSum* item_sums = nullptr;          ///< [items of scores and dense ones, group]
   RescoredSum* rescored_sums = nullptr;  ///< [items of values, group], where scores are estimated
   float* item_masses = nullptr;  ///< [items of values, group], relative to the head's maximum
   float* partials = nullptr;     ///< [items of values and dense ones, group, head_dim]

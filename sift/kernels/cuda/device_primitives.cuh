@@ -11,6 +11,7 @@ namespace sift::cuda {
 
 inline constexpr int kWarpThreads = 32;
 inline constexpr unsigned kAllLanes = 0xffffffffU;
+inline constexpr float kLog2EFloat = 1.44269504088896340736F;
 
 /// The policy of a load whose line is not needed again: it leaves the second-level cache first.
 __device__ inline std::uint64_t read_once_policy() {
@@ -121,6 +122,7 @@ struct Format;
 
 template <>
 struct Format<__half> {
+  static constexpr bool kIsHalf = true;
   static __device__ std::uint32_t pack(float low, float high) {
     const __half2 pair = __floats2half2_rn(low, high);
     return *reinterpret_cast<const std::uint32_t*>(&pair);
@@ -144,6 +146,7 @@ struct Format<__half> {
 
 template <>
 struct Format<__nv_bfloat16> {
+  static constexpr bool kIsHalf = false;
   static __device__ std::uint32_t pack(float low, float high) {
     const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
     return *reinterpret_cast<const std::uint32_t*>(&pair);

@@ -3,6 +3,7 @@
 #include "sift/kernels/cuda/argument_checks.h"
 #include "sift/kernels/cuda/decode_workspace.h"
 #include "sift/kernels/cuda/key_shadow.cuh"
+#include "sift/kernels/cuda/shadow_checks.h"
 
 namespace sift::cuda {
 namespace {
@@ -55,30 +56,14 @@ __global__ void __launch_bounds__(kWriteThreads)
   }
 }
 
-void check_format(const KeyShadowFormat& format, int head_dim) {
-  if (format.code == ShadowCode::fp8) return;
-  if (format.code != ShadowCode::bits4) {
-    kChecks.refuse("a code has ", code_bits(format.code), " bits, expected 4, or fp8");
-  }
-  kChecks.require(format.block == 32 || format.block == 64, "the block", format.block, "32 or 64");
-  kChecks.require(head_dim % format.block == 0, "the head dimension", head_dim,
-                  "a multiple of the block");
-}
-
 bool aligned(std::int64_t bytes) { return bytes % 16 == 0; }
 
-void check_addresses(const CacheAddress& cache, const KeyShadowAddress& shadows) {
+void check_cache(const CacheAddress& cache) {
   kChecks.present(cache.keys, "the key cache");
   kChecks.require(cache.page_shift >= 4 && cache.page_shift <= 31, "log2 of the keys of a page",
                   cache.page_shift, "4 to 31");
   for (const std::int64_t stride : {cache.page_stride, cache.slot_stride, cache.head_stride}) {
     kChecks.require(aligned(stride), "a stride of the cache", stride, "a multiple of 16");
-  }
-  kChecks.present(shadows.tiles, "the memory of shadows");
-  kChecks.require(aligned(reinterpret_cast<std::intptr_t>(shadows.tiles)),
-                  "the address of the shadows", shadows.tiles, "a multiple of 16");
-  for (const std::int64_t stride : {shadows.page_stride, shadows.head_stride}) {
-    kChecks.require(aligned(stride), "a stride of the shadows", stride, "a multiple of 16");
   }
 }
 
@@ -91,8 +76,8 @@ void check(const KeyShadowArguments& a) {
   if (a.type != DType::f16 && a.type != DType::bf16) {
     kChecks.refuse("the cache has a type that is not served, expected f16 or bf16");
   }
-  check_format(a.shadows.format, a.head_dim);
-  check_addresses(a.cache, a.shadows);
+  check_cache(a.cache);
+  check_shadows(kChecks, a.shadows, a.head_dim);
   kChecks.present(a.begin, "the array of first keys");
   kChecks.present(a.end, "the array of ends");
   kChecks.require(a.most >= 1, "the number of keys", a.most, "at least 1");

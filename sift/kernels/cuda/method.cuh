@@ -78,16 +78,15 @@ __device__ __noinline__ inline void observe_head(const MethodStep& step, int req
   }
 }
 
-/// Takes what a sifted row did with one KV head: rows of V read (the union), and how many of them
-/// were eligible. The thresholds of the group's heads must have been taken before.
+/// Takes what a sifted row did with one KV head. The thresholds of the group's heads must have been
+/// taken before.
 __device__ __noinline__ inline void observe_group(const MethodStep& step, int request, int kv_head,
-                                                  std::int64_t union_rows,
-                                                  std::int64_t union_eligible) {
+                                                  const sift::GroupFacts& facts) {
   const MethodOptions options = request_options(step, request);
   const RowIdentity row = row_identity(step, request);
-  count_sifted(options, row, union_rows, group_state(step, request, kv_head).tally);
+  count_sifted(options, row, facts, group_state(step, request, kv_head).tally);
   if (options.adapt_target == AdaptTarget::head) return;
-  const double change = adapt_step(options, row, union_eligible);
+  const double change = adapt_step(options, row, facts.union_eligible);
   const int group = step.heads / step.kv_heads;
   for (int head = kv_head * group; head < (kv_head + 1) * group; ++head) {
     correct(head_state(step, request, head).head, change);

@@ -51,7 +51,7 @@ __global__ void run_step(const __grid_constant__ MethodStep step, const StepFact
   if (head % kGroup != 0) return;
   const GroupUse& use = facts.groups[row / kGroup];
   if (mode == RowMode::sift) {
-    observe_group(step, request, head / kGroup, use.rows, use.rows_eligible);
+    observe_group(step, request, head / kGroup, {use.rows, use.rows_eligible, 0});
   } else {
     observe_dense(step, request, head / kGroup);
   }

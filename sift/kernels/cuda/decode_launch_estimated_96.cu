@@ -1,0 +1,5 @@
+#include "sift/kernels/cuda/decode_launch.cuh"
+
+namespace sift::cuda {
+template struct DecodeKernels<96, true>;
+}  // namespace sift::cuda
