@@ -85,9 +85,10 @@ __device__ void replan_unit(const Context& c, const Item& item) {
     maximum = fmaxf(maximum, both.x);
     return join({both.x, both.y}, {both.z, both.w});
   });
+  const float mine = maximum;
   for (int other = 1; other < lanes.parts; ++other) {
     const int lane = (lanes.head + (lanes.part + other) * c.group) % kWarpThreads;
-    maximum = fmaxf(maximum, __shfl_sync(kAllLanes, maximum, lane));
+    maximum = fmaxf(maximum, __shfl_sync(kAllLanes, mine, lane));
   }
   if (c.at.lane < c.group) {
     c.w.plans[c.first_head(item) + c.at.lane] =
