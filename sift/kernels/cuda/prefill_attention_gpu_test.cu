@@ -77,12 +77,10 @@ TEST(PrefillAttention, FiniteRowsBehindTheLengthChangeNothing) {
     chunks.lengths().set({1000});  // of 1,024 rows that there are
     const std::vector<__half> before = chunks.run(attention);
     // The last page's number and the rows from 1,000 on, of each KV head.
-    const std::int64_t page =
-        layout == Layout::contiguous ? 0 : chunks.arguments.cache.page_stride / 2;
+    const CacheAddress& cache = chunks.arguments.cache;
     std::int32_t last = 0;
     if (layout != Layout::contiguous) {
-      must(cudaMemcpy(&last, chunks.arguments.cache.table + 1000 / 64, sizeof last,
-                      cudaMemcpyDeviceToHost));
+      must(cudaMemcpy(&last, cache.table + 1000 / 64, sizeof last, cudaMemcpyDeviceToHost));
     }
     const std::int64_t first_slot = layout == Layout::contiguous ? 1000 : 1000 % 64;
     const std::int64_t slots = layout == Layout::contiguous ? 1024 : 64;
@@ -91,7 +89,9 @@ TEST(PrefillAttention, FiniteRowsBehindTheLengthChangeNothing) {
       for (std::int64_t head = 0; head < 2; ++head) {
         for (std::int64_t slot = first_slot; slot < slots; ++slot) {
           for (std::int64_t d = 0; d < 128; ++d) {
-            rows[last * page + (head * slots + slot) * 128 + d] = __float2half(6e4F);
+            rows[(last * cache.page_stride + slot * cache.slot_stride + head * cache.head_stride) /
+                     2 +
+                 d] = __float2half(6e4F);
           }
         }
       }
