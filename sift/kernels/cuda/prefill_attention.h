@@ -31,7 +31,10 @@ struct PrefillAttentionShape {
 struct PrefillAttentionArguments {
   const void* query = nullptr;  ///< [batch, shape.tokens, heads, head_dim]
   void* output = nullptr;       ///< as `query`; what is behind a chunk's last row is undefined
-  CacheAddress cache;           ///< laid out as the shape's, with the chunk's keys and values in it
+  /// Laid out as the shape's, with the chunk's keys and values in it. Rows of a prompt's pages
+  /// behind its length have to be finite numbers, since cuDNN multiplies values of them by zero:
+  /// memory that nobody has written is to be cleared first.
+  CacheAddress cache;
   const std::int32_t* tokens = nullptr;  ///< [batch] of the chunk, 1 to shape.tokens
   const std::int32_t* lengths = nullptr;  ///< [batch] keys that the chunk's last row sees, ≥ tokens
 };

