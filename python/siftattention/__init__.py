@@ -1,21 +1,34 @@
 """Dynamic sparse decode attention for PyTorch: keys are read whole, values only where they matter.
 
-`decode_attention` computes one step; `DecodeWorkspace` is the memory that it works in. Both are safe
-under torch.compile and in CUDA graphs. `siftattention.reference` computes the same in float64 from
-plain tensor operations.
+`decode_attention` computes one step; `DecodeWorkspace` is the memory that it works in. `KeyShadows`,
+made by `write_key_shadows`, let it estimate scores before it reads keys; `MethodStates` let it find
+its thresholds itself. All are safe under torch.compile and in CUDA graphs. `siftattention.reference`
+computes the same in float64 from plain tensor operations.
 """
 
 import importlib
 
 from siftattention.arguments import Mode
 
-__all__ = ["DecodeWorkspace", "Mode", "decode_attention", "decode_workspace_size", "kept_masses"]
+__all__ = [
+    "DecodeWorkspace",
+    "KeyShadows",
+    "MethodStates",
+    "Mode",
+    "decode_attention",
+    "decode_workspace_size",
+    "kept_masses",
+    "write_key_shadows",
+]
 
 _MODULES = {
     "DecodeWorkspace": "workspace",
+    "KeyShadows": "key_shadows",
+    "MethodStates": "method",
     "decode_attention": "attention",
     "decode_workspace_size": "workspace",
     "kept_masses": "attention",
+    "write_key_shadows": "key_shadows",
 }
 
 

@@ -24,3 +24,11 @@ def check_tables(block_table, indptr, indices):
         raise ValueError("indptr and indices belong together, and one of them is None")
     if block_table is not None and indices is not None:
         raise ValueError("there is a block_table and there are indices, expected one of them")
+
+
+TILE_KEYS = 16  # neighbouring slots whose shadows make a tile
+
+
+def tiles_of_page(slots):
+    """Tiles that hold the shadows of so many slots."""
+    return -(-slots // TILE_KEYS)

@@ -24,6 +24,15 @@ def decode_attention(
     empty="highest",
     sink=0,
     recent=0,
+    shadows=None,
+    margin=0.5,
+    method=None,
+    generated=None,
+    slots=None,
+    taus=None,
+    warmups=None,
+    ln_thetas=None,
+    records=True,
     out=None,
     log_sum_exp=None,
     head_facts=None,
@@ -51,13 +60,27 @@ def decode_attention(
       value_means [batch, kv_heads, head_dim], float32, the mean of the values of all visible keys.
     - empty: what a head outputs when no key passes, "zero" or the "highest" key.
     - sink, recent: so many first and last keys are always kept.
-    - log_sum_exp [batch, heads], float32, base 2; head_facts [batch, heads, 4], int32: keys kept, those
-      kept for their score, the bits of a float32 kept mass (kept_masses), 1 where no key passed;
-      group_facts [batch, kv_heads, 2], int32: rows of values read, those for their score. Each is
+    - shadows: the KeyShadows of the cache, if sifted requests estimate their scores: for all keys from
+      shadows, then exactly for the candidates, whose estimate is greater than ln η + log Σ exp of all
+      estimates − margin. The workspace must have been allocated with estimates=True.
+    - method: MethodStates, if the method runs here: modes and thresholds follow from the states, which
+      take what the step did. Then thresholds must be None, and modes, where they are not None, replace
+      what follows from the counts. With it go:
+      - generated [batch], int32: 1 for a request's first row after the prompt, 2 for the next one, …
+      - slots [batch], int32: where each request has its states; None: request b has slot b.
+      - taus [batch], float64, and warmups [batch], int32: in place of method.tau and method.warmup.
+      - ln_thetas [batch, heads], float64: written with the recorded quantiles' logarithms, which then
+        do not go to the fits.
+      - records: whether a request may be in its warm-up. False saves the search for quantiles; those
+        of a request that is are then lost.
+    - log_sum_exp [batch, heads], float32, base 2, with estimates for the keys that are no candidates;
+      head_facts [batch, heads, 4], int32: keys kept, those kept for their score, the bits of a
+      float32 kept mass (kept_masses), 1 where no key passed; group_facts [batch, kv_heads, 3], int32:
+      rows of values read, those not forced, and rows of keys read after an estimate. Each is
       written where it is not None; facts are those of sifted requests.
 
     Raises ValueError or TypeError, before anything is launched, when arguments do not fit each other
-    or the workspace. Not checked: lengths and page numbers, which only the device sees.
+    or the workspace. Not checked: lengths, page numbers and slots, which only the device sees.
     """
     keys, values = sides_of(cache)
     check_tables(block_table, indptr, indices)
@@ -72,6 +95,7 @@ def decode_attention(
         workspace.batch,
         workspace.keys,
         out,
+        estimates=workspace.estimates,
         table=indices if block_table is None else block_table,
         table_begin=indptr,
         layout=layout,
@@ -83,6 +107,15 @@ def decode_attention(
         empty=empty,
         sink=sink,
         recent=recent,
+        margin=margin,
+        **({} if shadows is None else shadows._asdict()),
+        **({} if method is None else method._asdict()),
+        generated=generated,
+        slots=slots,
+        taus=taus,
+        warmups=warmups,
+        ln_thetas=ln_thetas,
+        records=records,
         log_sum_exp=log_sum_exp,
         head_facts=head_facts,
         group_facts=group_facts,

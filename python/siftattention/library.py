@@ -18,3 +18,8 @@ def _decode_attention_out(
     query, key_cache, value_cache, lengths, workspace, batch_capacity, key_capacity, out, **_
 ):
     """All results go to arrays that the caller gives."""
+
+
+@torch.library.register_fake("siftattention::write_key_shadows")
+def _write_key_shadows(tiles, keys, begin, end, most, **_):
+    """Writes to the tiles that the caller gives."""

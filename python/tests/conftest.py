@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from oracle import reference
+import rehearsal
 
 try:
     import siftattention.library
@@ -13,42 +13,8 @@ except (ImportError, OSError) as failure:
     missing = f"the library of siftattention cannot be loaded: {failure}"
 
 
-def decode_attention_by_reference(
-    query,
-    key_cache,
-    value_cache,
-    lengths,
-    workspace,
-    batch_capacity,
-    key_capacity,
-    out,
-    *,
-    table=None,
-    table_begin=None,
-    layout="HND",
-    log_sum_exp=None,
-    head_facts=None,
-    group_facts=None,
-    **options,
-):
-    """The operator on a CPU, so that what is around the kernels is tested without a GPU."""
-    paged = {"block_table": table}
-    if table_begin is not None:
-        paged = {"indptr": table_begin, "indices": table}
-    result = reference.decode_attention(
-        query, (key_cache, value_cache), lengths, layout=layout, **paged, **options
-    )
-    facts = reference.facts(result, key_cache.shape[2 if layout == "NHD" else 1])
-    computed = (result.output, result.log_sum_exp, *facts)
-    for given, values in zip((out, log_sum_exp, head_facts, group_facts), computed):
-        if given is not None:
-            given.copy_(values)
-
-
 if missing is None:
-    torch.library.impl(
-        "siftattention::decode_attention_out", "cpu", decode_attention_by_reference
-    )
+    rehearsal.install()
 
 
 def pytest_addoption(parser):
