@@ -6,7 +6,7 @@ another order (sift/kernels/cuda/key_shadow.h).
 
 import torch
 
-from siftattention.arguments import TILE_KEYS, tiles_of_page
+from siftattention.arguments import TILE_KEYS, sides_of, tiles_of_page
 
 LARGEST_HALF = 65504.0
 LARGEST_E4M3 = 448.0
@@ -100,7 +100,8 @@ def write_key_shadows(
     shadows, cache, begin, end, *, block_table=None, indptr=None, indices=None, layout="HND", most=1
 ):
     """What siftattention.write_key_shadows does, from the same arguments."""
-    keys = cache[0] if layout == "HND" else cache[0].transpose(1, 2)  # [pages, kv_heads, page, …]
+    keys = sides_of(cache)[0]
+    keys = keys if layout == "HND" else keys.transpose(1, 2)  # [pages, kv_heads, page, head_dim]
     head_dim = keys.shape[3]
     page = keys.shape[2]
     for request, (first, last) in enumerate(zip(begin.tolist(), end.tolist())):
