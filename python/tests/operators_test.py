@@ -28,14 +28,56 @@ def arguments_of(problem, outputs):
     keys, values = problem.cache
     workspace = problem.workspace()
     options = problem.options | outputs.all()
+    for name in ("shadows", "method"):
+        given = options.pop(name, None)
+        options |= {} if given is None else given._asdict()
     keywords = {name: options[name] for name in options if name not in ("out", "block_table")}
     keywords["table"] = keywords.pop("indices", options.get("block_table"))
     keywords["table_begin"] = keywords.pop("indptr", None)
+    keywords["estimates"] = workspace.estimates
     sizes = (workspace.batch, workspace.keys)
     return (
         (problem.query, keys, values, problem.lengths, workspace.buffer, *sizes, outputs.out),
         keywords,
     )
+
+
+def with_method(problem):
+    """The same with the method's states, of requests in their warm-up and behind it."""
+    from siftattention import MethodStates
+
+    s = problem.setup
+    states = MethodStates.allocate(s.batch, s.heads, s.kv_heads, s.device, warmup=1)
+    generated = torch.arange(s.batch, dtype=torch.int32, device=s.device)
+    return problem.with_choices(method=states, generated=generated)
+
+
+PROBLEMS = {
+    "sifted": lambda problem: problem.sifted([DENSE, SIFT], tau=0.8),
+    "estimated": lambda problem: problem.sifted([DENSE, SIFT], tau=0.8).shadowed(),
+    "method": lambda problem: with_method(problem.shadowed()),
+}
+
+
+@pytest.mark.parametrize("kind", ("estimated", "method"))
+@pytest.mark.parametrize("device", DEVICES)
+def test_opcheck_of_estimates_and_the_method(device, kind):
+    problem = PROBLEMS[kind](small(device))
+    arguments, keywords = arguments_of(problem, Outputs.poisoned(problem))
+    operator = torch.ops.siftattention.decode_attention_out.default
+    torch.library.opcheck(operator, arguments, keywords)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_opcheck_of_shadows(device):
+    from siftattention import KeyShadows
+
+    problem = small(device)
+    tiles = KeyShadows.allocate(problem.cache).tiles
+    arguments = (tiles, problem.cache[0], problem.lengths - 1, problem.lengths, 1)
+    keywords = {"table": problem.table["block_table"]}
+    operator = torch.ops.siftattention.write_key_shadows.default
+    torch.library.opcheck(operator, arguments, keywords)
 
 
 @pytest.mark.parametrize("table", ("block_table", "indptr"))
@@ -51,7 +93,7 @@ def test_opcheck(device, table):
 def test_shapes_are_known_without_data(device):
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    from siftattention import DecodeWorkspace, decode_attention
+    from siftattention import DecodeWorkspace, KeyShadows, decode_attention, write_key_shadows
 
     with FakeTensorMode():
         query = torch.empty(3, 8, 128, dtype=torch.bfloat16, device=device)
@@ -59,6 +101,9 @@ def test_shapes_are_known_without_data(device):
         integers = torch.empty(3, 3, dtype=torch.int32, device=device)
         workspace = DecodeWorkspace.allocate(3, 8, 2, 128, 144, device)
         out = decode_attention(query, cache, integers[0], workspace, block_table=integers)
+        shadows = KeyShadows.allocate(cache)
+        write_key_shadows(shadows, cache, integers[0], integers[1], block_table=integers)
+    assert shadows.tiles.shape == (9, 2, 1, 16 * 80)
     assert (out.shape, out.dtype, out.device.type) == (query.shape, query.dtype, device)
 
 
@@ -81,6 +126,43 @@ def test_compiles_into_one_graph(device, backend):
         result = compiled(*given, problem.options | outputs)
         assert torch.equal(result, layer(*given, problem.options | expected))
         assert all(torch.equal(outputs[name], expected[name]) for name in expected)
+
+
+def step(query, cache, lengths, workspace, shadows, method, generated, options):
+    """A step of a layer that estimates scores and runs the method."""
+    from siftattention import decode_attention, write_key_shadows
+
+    write_key_shadows(shadows, cache, lengths - 1, lengths, **options)
+    return decode_attention(
+        query * 2,
+        cache,
+        lengths,
+        workspace,
+        shadows=shadows,
+        method=method,
+        generated=generated,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_method_over_estimates_compiles_into_one_graph(device, backend):
+    compiled = torch.compile(step, fullgraph=True, backend=backend)
+    problems = [PROBLEMS["method"](small(device)) for _ in range(2)]
+    workspace = problems[0].workspace()
+    for _ in range(2):
+        results = []
+        for problem, run in zip(problems, (step, compiled)):
+            choices = problem.choices
+            problem.choices["shadows"].tiles.fill_(0)
+            given = (problem.query, problem.cache, problem.lengths, workspace, choices["shadows"])
+            results.append(run(*given, choices["method"], choices["generated"], problem.table))
+        assert torch.equal(*results)
+        assert torch.equal(*(p.choices["shadows"].tiles for p in problems))
+        assert torch.equal(*(p.choices["method"].head_states for p in problems))
+        assert torch.equal(*(p.choices["method"].group_states for p in problems))
+    assert problems[1].choices["method"].group("tally.sparse_rows").any()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -113,6 +195,7 @@ def test_a_workspace_holds_more_for_more_keys():
 
     sizes = [decode_workspace_size(8, 32, 8, 128, keys) for keys in (1, 10_000, 1_000_000)]
     assert sizes == sorted(set(sizes))
+    assert decode_workspace_size(8, 32, 8, 128, 10_000, estimates=True) > sizes[1]
 
 
 @pytest.mark.parametrize(
