@@ -48,3 +48,28 @@ def device(request):
     if not torch.cuda.is_available():
         pytest.skip("there is no GPU")
     return "cuda"
+
+
+@pytest.fixture
+def cuda_implementation(monkeypatch):
+    """The operators' implementations for CUDA whatever the tensors are: their checks need no GPU."""
+    import siftattention.attention
+    import siftattention.key_shadows
+
+    keys = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
+
+    class Operators:
+        @staticmethod
+        def decode_attention_out(*arguments, **keywords):
+            operator = torch.ops.siftattention.decode_attention_out.default
+            operator.redispatch(keys, *arguments, **keywords)
+
+        @staticmethod
+        def write_key_shadows(*arguments, **keywords):
+            operator = torch.ops.siftattention.write_key_shadows.default
+            operator.redispatch(keys, *arguments, **keywords)
+
+        key_shadow_tile_bytes = torch.ops.siftattention.key_shadow_tile_bytes
+
+    for module in (siftattention.attention, siftattention.key_shadows):
+        monkeypatch.setattr(module, "operators", Operators)

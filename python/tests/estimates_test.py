@@ -109,9 +109,11 @@ def test_shadows_are_the_bytes_of_the_reference(device, layout, code, block, ord
     begin, end = ranges(device)
     format = {"code": code, "block": block, "order": order, "layout": layout[:3]}
     found, expected = (KeyShadows.allocate(problem.cache, **format) for _ in range(2))
-    for shadows, write in ((found, write_key_shadows), (expected, reference_shadow.write_key_shadows)):
+    for shadows in (found, expected):
         shadows.tiles.fill_(0x55)
-        write(shadows, problem.cache, begin, end, most=300, **problem.table)
+    given = (problem.cache, begin, end)
+    write_key_shadows(found, *given, most=300, **problem.table)
+    reference_shadow.write_key_shadows(expected, *given, **problem.table)
     assert torch.equal(found.tiles, expected.tiles)
     assert (found.tiles != 0x55).any()
 
@@ -123,9 +125,9 @@ def test_shadows_of_all_head_dimensions(device, head_dim, table):
 
     problem = make(Setup(lengths=LENGTHS, head_dim=head_dim, table=table, device=device))
     found, expected = (KeyShadows.allocate(problem.cache) for _ in range(2))
-    begin, end = ranges(device)
-    for shadows, write in ((found, write_key_shadows), (expected, reference_shadow.write_key_shadows)):
-        write(shadows, problem.cache, begin, end, most=1, **problem.table)
+    given = (problem.cache, *ranges(device))
+    write_key_shadows(found, *given, most=1, **problem.table)
+    reference_shadow.write_key_shadows(expected, *given, **problem.table)
     assert torch.equal(found.tiles, expected.tiles)
 
 
@@ -190,7 +192,8 @@ def test_a_graph_makes_shadows_and_estimates_from_them():
     from siftattention import decode_attention, write_key_shadows
 
     problem = make(Setup(lengths=LENGTHS)).sifted([SIFT], tau=0.8).shadowed()
-    shadows, workspace, out = problem.choices["shadows"], problem.workspace(), torch.empty_like(problem.query)
+    shadows, workspace = problem.choices["shadows"], problem.workspace()
+    out = torch.empty_like(problem.query)
     ends = problem.lengths.clone()
     problem.lengths.copy_((ends - 10).clamp_min(1))
     begin = torch.empty_like(ends)

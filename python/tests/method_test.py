@@ -216,7 +216,7 @@ class Generation:
         ln_etas = [
             s.head("head.law.ln_alpha")[own] - s.beta[own] * ln_keys for s in (found, expected)
         ]
-        close(*ln_etas, 2e-3)
+        close(*ln_etas, 3e-3)
         for name in ("sparse_rows", "dense_rows", "value_rows_read", "key_rows_read"):
             assert torch.equal(found.group(f"tally.{name}"), expected.group(f"tally.{name}")), name
         for name in ("union_after_warmup", "candidates_after_warmup"):
@@ -252,7 +252,7 @@ def test_quantiles_go_where_they_are_asked_for(device):
     modes = torch.full((4,), RECORD, dtype=torch.uint8, device=device)
     given = (generation.problem.query, generation.problem.cache, generation.lengths, modes)
     taus = generation.per_request["taus"]
-    close(ln_thetas, reference_method.record(*given, taus, **generation.problem.table), 1e-4)
+    close(ln_thetas, reference_method.record(*given, taus, **generation.problem.table), 1e-3)
 
 
 def test_given_modes_replace_those_of_the_counts(device):
