@@ -44,7 +44,7 @@ def _variant(problem, layout, mode, tau):
     caches, table = _caches(problem, layout)
     workspace, out = problem.scratch(_workspace), torch.empty_like(problem.query)
     head_facts = torch.zeros(cell.batch, cell.heads, 4, dtype=torch.int32, device=device)
-    group_facts = torch.zeros(cell.batch, cell.kv_heads, 2, dtype=torch.int32, device=device)
+    group_facts = torch.zeros(cell.batch, cell.kv_heads, 3, dtype=torch.int32, device=device)
     modes = torch.full((cell.batch,), int(mode), dtype=torch.uint8, device=device)
     thresholds = problem.sifted[tau][0]
 

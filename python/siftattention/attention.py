@@ -53,7 +53,8 @@ def decode_attention(
     - sink, recent: so many first and last keys are always kept.
     - log_sum_exp [batch, heads], float32, base 2; head_facts [batch, heads, 4], int32: keys kept, those
       kept for their score, the bits of a float32 kept mass (kept_masses), 1 where no key passed;
-      group_facts [batch, kv_heads, 2], int32: rows of values read, those for their score. Each is
+      group_facts [batch, kv_heads, 3], int32: rows of values read, those for their score, and 0
+      (rows of keys read after estimates, which this operator does not make yet). Each is
       written where it is not None; facts are those of sifted requests.
 
     Raises ValueError or TypeError, before anything is launched, when arguments do not fit each other

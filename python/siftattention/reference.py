@@ -116,7 +116,7 @@ def _select(probabilities, thresholds, empty, sink, recent):
 
 
 def facts(result, kv_heads):
-    """head_facts [batch, heads, 4] and group_facts [batch, kv_heads, 2], int32, of a Reference."""
+    """head_facts [batch, heads, 4] and group_facts [batch, kv_heads, 3], int32, of a Reference."""
     counts = [_counts(mask) for mask in (result.kept, result.passed)]
     mass = result.kept_mass.float().contiguous().view(torch.int32)
     heads = torch.stack([*counts, mass, result.empty.int()], 2)
@@ -124,6 +124,7 @@ def facts(result, kv_heads):
         torch.stack([_counts([mask.unflatten(0, (kv_heads, -1)).any(1)])[0] for mask in masks])
         for masks in (result.kept, result.passed)
     ]
+    unions.append(torch.zeros_like(unions[0]))  # rows of keys read after estimates
     return heads.int(), torch.stack(unions, 2).int()
 
 

@@ -32,7 +32,7 @@ using sift::cuda::StepGroupFacts;
 using sift::cuda::StepHeadFacts;
 
 static_assert(sizeof(StepHeadFacts) == 4 * sizeof(std::int32_t));
-static_assert(sizeof(StepGroupFacts) == 2 * sizeof(std::int32_t));
+static_assert(sizeof(StepGroupFacts) == 3 * sizeof(std::int32_t));
 static_assert(sizeof(RequestMode) == 1);
 
 /// `call()`, whose sift::Error becomes Python's ValueError.
@@ -250,7 +250,7 @@ void decode_attention_out(
   a.head_facts =
       optional_array<StepHeadFacts>(head_facts, "head_facts", device, at::kInt, {batch, heads, 4});
   a.group_facts = optional_array<StepGroupFacts>(group_facts, "group_facts", device, at::kInt,
-                                                 {batch, kv_heads, 2});
+                                                 {batch, kv_heads, 3});
   a.compensation = parse_compensation(compensation);
   a.empty = parse_empty(empty);
   a.sink = whole(sink, "sink");

@@ -63,7 +63,7 @@ WRONG_VALUES = (
     ({"value_means": floats(2, 8, 64)}, "value_means has shape [2, 8, 64], expected [2, 2, 64]"),
     ({"log_sum_exp": floats(2)}, "log_sum_exp has shape [2], expected [2, 8]"),
     ({"head_facts": integers(2, 8)}, "head_facts has shape [2, 8], expected [2, 8, 4]"),
-    ({"group_facts": integers(2, 8, 2)}, "group_facts has shape [2, 8, 2], expected [2, 2, 2]"),
+    ({"group_facts": integers(2, 8, 3)}, "group_facts has shape [2, 8, 3], expected [2, 2, 3]"),
     (pair(halves(6, 2, 16)), "key_cache has 3 dimensions, expected 4"),
     (pair(halves(6, 2, 16, 128)), "key_cache has head dimension 128, expected 64"),
     (pair(halves(6, 2, 8, 64)), "pages have 8 slots, expected a power of two of at least 16"),

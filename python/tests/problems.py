@@ -186,7 +186,7 @@ class Outputs:
             torch.empty_like(problem.query),
             torch.empty(s.batch, s.heads, device=s.device),
             torch.empty(s.batch, s.heads, 4, dtype=torch.int32, device=s.device),
-            torch.empty(s.batch, s.kv_heads, 2, dtype=torch.int32, device=s.device),
+            torch.empty(s.batch, s.kv_heads, 3, dtype=torch.int32, device=s.device),
         )
         outputs.poison()
         return outputs
