@@ -152,13 +152,6 @@ SIFT_HOST_DEVICE inline void count_sifted(const MethodOptions& options, const Ro
   tally.union_after_warmup += static_cast<double>(facts.union_rows) / visible;
   tally.candidates_after_warmup += static_cast<double>(facts.candidate_rows) / visible;
 }
-/// The same where scores are exact, so that all rows of K were read.
-SIFT_HOST_DEVICE inline void count_sifted(const MethodOptions& options, const RowIdentity& row,
-                                          std::int64_t union_rows, GroupTally& tally) {
-  GroupFacts facts;
-  facts.union_rows = union_rows;
-  count_sifted(options, row, facts, tally);
-}
 
 /// Counts a generated row that ran dense: nothing pruned, all mass kept, all K and V rows
 /// read.

@@ -5,6 +5,7 @@
 #include "sift/kernels/cuda/argument_checks.h"
 #include "sift/kernels/cuda/decode_launch.h"
 #include "sift/kernels/cuda/shadow_checks.h"
+#include "sift/kernels/cuda/workspace_cutter.h"
 
 namespace sift::cuda {
 namespace {
@@ -25,26 +26,6 @@ void check_capacity(const DecodeCapacity& c) {
                   c.longest, "at most 262144");
 }
 
-/// Cuts memory into arrays, or only adds up their bytes.
-class Cutter {
- public:
-  explicit Cutter(void* memory) : memory_(static_cast<char*>(memory)) {}
-
-  template <class V>
-  V* take(std::int64_t count) {
-    V* place = memory_ == nullptr ? nullptr : reinterpret_cast<V*>(memory_ + bytes_);
-    constexpr std::size_t kAlignment = 256;
-    bytes_ +=
-        (static_cast<std::size_t>(count) * sizeof(V) + kAlignment - 1) / kAlignment * kAlignment;
-    return place;
-  }
-  std::size_t bytes() const { return bytes_; }
-
- private:
-  char* memory_;
-  std::size_t bytes_ = 0;
-};
-
 struct CutWorkspace {
   DecodeWorkspace arrays;
   std::size_t counter_bytes = 0;  ///< at the beginning
@@ -57,7 +38,7 @@ CutWorkspace cut(const DecodeCapacity& c, void* memory) {
   // Of each kind; some are shorter (KeyCut).
   const std::int64_t items = 2 * runs + std::int64_t{4} * c.batch * c.kv_heads;
   kChecks.require(items < (std::int64_t{1} << 30), "the number of keys", c.keys, "fewer");
-  Cutter cutter(memory);
+  WorkspaceCutter cutter(memory);
   CutWorkspace result;
   DecodeWorkspace& w = result.arrays;
   w.item_capacity = static_cast<int>(items);
@@ -105,9 +86,7 @@ DecodeAttention::DecodeAttention(const DecodeCapacity& capacity, DType type, voi
     kChecks.refuse("the cache has a type that it does not serve, expected f16 or bf16");
   }
   const CutWorkspace parts = cut(capacity, workspace);
-  if (bytes < parts.bytes) {
-    kChecks.refuse("the workspace has ", bytes, " bytes, expected at least ", parts.bytes);
-  }
+  kChecks.workspace(bytes, parts.bytes);
   kChecks.cuda(cudaMemsetAsync(workspace, 0, parts.counter_bytes, stream),
                "clearing the workspace");
   int device = 0;

@@ -1,4 +1,5 @@
 #include "sift/kernels/cuda/decode_fixture.cuh"
+#include "sift/kernels/cuda/gpu_tests.h"
 
 namespace sift::cuda {
 namespace {
@@ -67,11 +68,6 @@ TYPED_TEST(DecodeAttentionTest, LongContexts) {
 }  // namespace sift::cuda
 
 int main(int argc, char** argv) {
-  testing::InitGoogleTest(&argc, argv);
-  int devices = 0;
-  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
-    std::puts("There is no GPU: nothing was tested");
-    return 77;
-  }
+  if (!sift::cuda::ready_gpu_tests(argc, argv)) return sift::cuda::kSkipped;
   return RUN_ALL_TESTS();
 }

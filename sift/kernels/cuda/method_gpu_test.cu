@@ -9,6 +9,7 @@
 
 #include "sift/attention/attention_state.h"
 #include "sift/kernels/cuda/device_array.h"
+#include "sift/kernels/cuda/gpu_tests.h"
 #include "sift/kernels/cuda/method.cuh"
 
 namespace sift::cuda {
@@ -341,12 +342,7 @@ TEST(Method, EqualsTheCpuAfterCalibratingOnPrompts) {
 
 // With --time, times record_quantiles; otherwise runs the tests.
 int main(int argc, char** argv) {
-  testing::InitGoogleTest(&argc, argv);
-  int devices = 0;
-  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
-    std::puts("There is no GPU: nothing was tested");
-    return 77;
-  }
+  if (!sift::cuda::ready_gpu_tests(argc, argv)) return sift::cuda::kSkipped;
   if (argc > 1 && std::strcmp(argv[1], "--time") == 0) {
     sift::cuda::time_record_quantiles();
     return 0;

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "sift/kernels/cuda/gpu_tests.h"
 #include "sift/kernels/cuda/prefill_attention_fixture.cuh"
 
 namespace sift::cuda {
@@ -161,11 +162,6 @@ TEST(PrefillAttention, RefusesArgumentsThatDoNotFit) {
 }  // namespace sift::cuda
 
 int main(int argc, char** argv) {
-  testing::InitGoogleTest(&argc, argv);
-  int devices = 0;
-  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
-    std::puts("There is no GPU: nothing was tested");
-    return 77;
-  }
+  if (!sift::cuda::ready_gpu_tests(argc, argv)) return sift::cuda::kSkipped;
   return RUN_ALL_TESTS();
 }

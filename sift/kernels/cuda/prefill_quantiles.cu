@@ -160,6 +160,7 @@ DecodeArguments decode_arguments(const PrefillQuantilesCapacity& c,
   decode.lengths = batch.visible;
   decode.records = true;
   decode.method = a.method;
+  decode.method.options.estimates = false;  // rows that record attend exactly, whatever the policy
   decode.method.visible = batch.visible;
   decode.method.generated = batch.generated;
   decode.method.slots = batch.slots;

@@ -65,6 +65,13 @@ TYPED_TEST(PrefillQuantilesTest, ManyRowsTakeSeveralLaunches) {
   EXPECT_EQ(prompts.recorded, 485);
 }
 
+TEST(PrefillQuantiles, PoliciesThatEstimateRecordExactScores) {
+  Prompts<__half> prompts({8, 2, 128, {300}, Layout::hnd, 16});
+  const std::vector<HeadMethodState> exact = prompts.run(100);
+  prompts.arguments.method.options.estimates = true;
+  expect_same_bits(prompts.run(100), exact);
+}
+
 TEST(PrefillQuantiles, ShortPromptsRecordNothing) {
   Prompts<__half> prompts({8, 2, 128, {63, 1, 64}, Layout::hnd, 16});
   const std::vector<HeadMethodState> states = prompts.run(100000);

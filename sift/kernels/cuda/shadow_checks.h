@@ -16,7 +16,8 @@ inline void check_shadows(const ArgumentChecks& checks, const KeyShadowAddress& 
   } else if (format.code != ShadowCode::fp8) {
     checks.refuse("a code has ", code_bits(format.code), " bits, expected 4, or fp8");
   }
-  checks.aligned(shadows.tiles, "the memory of shadows");
+  checks.present(shadows.tiles, "the memory of shadows");
+  checks.aligned(shadows.tiles, "the address of the shadows");
   for (const std::int64_t stride : {shadows.page_stride, shadows.head_stride}) {
     checks.require(stride % 16 == 0, "a stride of the shadows", stride, "a multiple of 16");
   }
