@@ -51,6 +51,8 @@ CutWorkspace cut(const DecodeCapacity& c, void* memory) {
   if (c.estimates) {
     w.candidate_plans = cutter.take<HeadPlan>(std::int64_t{c.batch} * c.heads);
     w.rescored_sums = cutter.take<RescoredSum>(items * group);
+    w.candidate_counts = cutter.take<std::int32_t>(items * kBlockWarps);
+    w.candidate_rows = cutter.take<CandidateRow>(w.score_capacity);
   }
   w.log_sum_exp = cutter.take<float>(std::int64_t{c.batch} * c.heads);
   w.item_sums = cutter.take<ItemSum>(items * group);
@@ -98,20 +100,21 @@ DecodeAttention::DecodeAttention(const DecodeCapacity& capacity, DType type, voi
   kChecks.cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
                "asking the device");
   overlaps_ = major >= 9;
-  blocks_ = processors * ready_kernels(false);
-  if (capacity.estimates) estimating_blocks_ = processors * ready_kernels(true);
+  blocks_ = ready_kernels(false, processors);
+  if (capacity.estimates) estimating_blocks_ = ready_kernels(true, processors);
   kChecks.cuda(plan_record_quantiles(capacity.batch, capacity.heads, capacity.kv_heads,
                                      longest(capacity), records_),
                "readying the quantiles");
 }
 
-int DecodeAttention::ready_kernels(bool estimates) const {
-  int per_processor = 0;
-  kChecks.cuda(prepare_decode(choice(capacity_, type_, estimates, overlaps_), per_processor),
+DecodeBlocks DecodeAttention::ready_kernels(bool estimates, int processors) const {
+  DecodeBlocks blocks;
+  kChecks.cuda(prepare_decode(choice(capacity_, type_, estimates, overlaps_), blocks),
                "readying decode attention, which may need more shared memory than the device has");
-  kChecks.require(per_processor >= 1, "the number of blocks that fit a multiprocessor",
-                  per_processor, "at least 1");
-  return per_processor;
+  const int least = std::min({blocks.reading, blocks.values, estimates ? blocks.candidates : 1});
+  kChecks.require(least >= 1, "the number of blocks that fit a multiprocessor", least,
+                  "at least 1");
+  return {blocks.reading * processors, blocks.candidates * processors, blocks.values * processors};
 }
 
 void DecodeAttention::check_estimates(const DecodeArguments& a) const {

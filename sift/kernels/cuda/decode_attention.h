@@ -26,6 +26,13 @@ struct DecodeCapacity {
 /// not serve.
 std::size_t decode_workspace_bytes(const DecodeCapacity& capacity);
 
+/// Blocks of each kernel of a step.
+struct DecodeBlocks {
+  int reading = 0;
+  int candidates = 0;  ///< where scores are estimated
+  int values = 0;
+};
+
 /// Decode attention over a cache whose type is f16 or bf16. The plan knows the device and the
 /// workspace; run() only launches, so it may be captured in a CUDA graph, and arrays that the
 /// arguments point to may change between replays, within the capacity.
@@ -43,19 +50,17 @@ class DecodeAttention {
   /// keys than the capacity end the kernel with a trap), page numbers that exist.
   void run(const DecodeArguments& arguments, cudaStream_t stream) const;
 
-  int blocks() const { return blocks_; }
-
  private:
   void check(const DecodeArguments& arguments) const;
   void check_estimates(const DecodeArguments& arguments) const;
-  /// Blocks of a kernel that fit a multiprocessor.
-  int ready_kernels(bool estimates) const;
+  /// As many blocks as fit the device.
+  DecodeBlocks ready_kernels(bool estimates, int processors) const;
 
   DecodeCapacity capacity_;
   DType type_;
   void* workspace_;
-  int blocks_ = 0;
-  int estimating_blocks_ = 0;
+  DecodeBlocks blocks_;
+  DecodeBlocks estimating_blocks_;
   bool overlaps_ = false;
   RecordQuantilesPlan records_;
 };

@@ -281,9 +281,8 @@ void run_cell(const Cell& cell, const std::vector<double>& taus, int rounds) {
   }
   std::printf(
       "{\"batch\": %d, \"context\": %d, \"heads\": %d, \"kv_heads\": %d, \"head_dim\": %d, "
-      "\"blocks\": %d, \"copies\": %d",
-      cell.batch, cell.context, cell.heads, cell.kv_heads, cell.head_dim, attention.blocks(),
-      copies);
+      "\"copies\": %d",
+      cell.batch, cell.context, cell.heads, cell.kv_heads, cell.head_dim, copies);
   for (auto& variant : variants) {
     const std::string& name = variant->name();
     std::printf(", \"%s\": {\"median\": %.2f, \"q1\": %.2f, \"q3\": %.2f", name.c_str(),

@@ -20,10 +20,6 @@ struct KeyCut {
     return (length - tail + short_keys - 1) / short_keys;
   }
   __device__ int items(int length) const { return long_items() + short_items(length); }
-  /// Items before the one that begins with key `begin`.
-  __device__ int items_before(int begin) const {
-    return begin <= tail ? begin / keys : long_items() + (begin - tail) / short_keys;
-  }
   __device__ int begin(int item) const {
     return item <= long_items() ? item * keys : tail + (item - long_items()) * short_keys;
   }
@@ -46,15 +42,15 @@ __device__ inline KeyCut cut(int length, int keys, int short_keys) {
   return {keys, short_keys, length / 4 * 3 / keys * keys};
 }
 
-/// Items of scores of a sifted request. They have no tail: values wait for all of them.
+/// Items of scores of a sifted request.
 __device__ inline KeyCut score_cut(int length) {
   const int keys = item_keys(length);
   return {keys, keys, 0};
 }
-/// Items of values of a sifted request.
+/// Items of values of a sifted request, and of its candidates.
 __device__ inline KeyCut value_cut(int length) {
-  const int keys = item_keys(length);
-  return cut(length, 2 * keys, keys);
+  const int keys = length <= 8192 ? 512 : length <= 65536 ? 1024 : length <= 131072 ? 2048 : 4096;
+  return {keys, keys, 0};
 }
 /// Items of a request that attends exactly.
 __device__ inline KeyCut dense_cut(int length) {
@@ -80,7 +76,6 @@ enum class Work : int {
 struct Item {
   Work work = Work::none;
   bool records = false;  ///< a dense item whose scores are kept
-  bool ready = false;    ///< what an item of candidates or values waits for is complete
   int request = 0;
   int kv_head = 0;
   int length = 0;           ///< keys that the request sees
@@ -97,7 +92,6 @@ struct Item {
 enum ItemKind {
   kScores,
   kValues,
-  kShortValues,
   kDense,
   kShortDense,
   kScoreRows,  ///< no items: the score buffer, in kScoreRowPadding rows
@@ -108,7 +102,6 @@ enum ItemKind {
 struct ItemCounts {
   int of[kItemKinds] = {};
 
-  __device__ int values() const { return of[kValues] + of[kShortValues]; }
   __device__ int dense() const { return of[kDense] + of[kShortDense]; }
   /// Items that read the keys: each has maxima and sums.
   __device__ int reading() const { return of[kScores] + dense(); }
@@ -124,10 +117,8 @@ __device__ inline ItemCounts counts_of(int length, RequestMode mode) {
   ItemCounts counts;
   counts.of[kScoreRows] = score_stride(length) / kScoreRowPadding;
   if (mode == RequestMode::sift) {
-    const KeyCut values = value_cut(length);
     counts.of[kScores] = score_cut(length).items(length);
-    counts.of[kValues] = values.long_items();
-    counts.of[kShortValues] = values.short_items(length);
+    counts.of[kValues] = value_cut(length).items(length);
   } else {
     const KeyCut dense = dense_cut(length);
     counts.of[kDense] = dense.long_items();
@@ -142,7 +133,7 @@ struct RequestEntry {
   RequestMode mode;
 };
 
-/// Numbers the items of a step, in two queues: those that read all their keys, and those of values.
+/// Numbers the items of a step: those that read all their keys, and those of values.
 /// Lives in shared memory; lengths and modes may change between replays of one graph.
 struct ItemTable {
   ItemCounts all;
@@ -180,12 +171,17 @@ struct ItemTable {
     return rest < all.of[kShortDense] ? dense_item<kShortDense>(a, rest) : Item{};
   }
 
-  /// Values, the short items last; or candidates, which are cut in the same way.
+  /// Values, or candidates, which are cut in the same way.
   __device__ Item value_item(const DecodeArguments& a, Work work, unsigned number) const {
-    auto rest = static_cast<int>(number);
-    if (rest < all.of[kValues]) return value_item<kValues>(a, work, rest);
-    rest -= all.of[kValues];
-    return rest < all.of[kShortValues] ? value_item<kShortValues>(a, work, rest) : Item{};
+    const auto among = static_cast<int>(number);
+    if (among >= all.of[kValues]) return {};
+    const RequestEntry& request = find<kValues>(a, among);
+    const KeyCut cut = value_cut(request.length);
+    const int items = cut.items(request.length);
+    Item item = place(request, work, cut, among - request.before.of[kValues], items, 0);
+    item.partial = item.number = request.before.of[kValues] + item.number;
+    item.first_part = request.before.of[kValues] + item.kv_head * items;
+    return item;
   }
 
  private:
@@ -212,21 +208,6 @@ struct ItemTable {
   }
 
   template <ItemKind kKind>
-  __device__ Item value_item(const DecodeArguments& a, Work work, int number) const {
-    const RequestEntry& request = find<kKind>(a, number);
-    const KeyCut cut = value_cut(request.length);
-    constexpr bool kShort = kKind == kShortValues;
-    Item item = place(request, work, cut, number - request.before.of[kKind],
-                      kShort ? cut.short_items(request.length) : cut.long_items(),
-                      kShort ? cut.long_items() : 0);
-    item.partial = item.number = request.before.values() + item.number;
-    item.first_part = request.before.values() + item.kv_head * cut.items(request.length);
-    item.first_sum =
-        request.before.of[kScores] + item.kv_head * score_cut(request.length).items(request.length);
-    return item;
-  }
-
-  template <ItemKind kKind>
   __device__ Item dense_item(const DecodeArguments& a, int number) const {
     const RequestEntry& request = find<kKind>(a, number);
     const KeyCut cut = dense_cut(request.length);
@@ -236,7 +217,7 @@ struct ItemTable {
                       kShort ? cut.long_items() : 0);
     const int among = request.before.dense() + item.number;
     item.number = all.of[kScores] + among;
-    item.partial = all.values() + among;
+    item.partial = all.of[kValues] + among;
     item.records = request.mode == RequestMode::record;
     return item;
   }

@@ -25,13 +25,13 @@ cudaError_t with_kernels(const DecodeKernelChoice& choice, Call&& call) {
 
 }  // namespace
 
-cudaError_t prepare_decode(const DecodeKernelChoice& choice, int& blocks_per_processor) {
+cudaError_t prepare_decode(const DecodeKernelChoice& choice, DecodeBlocks& per_processor) {
   return with_kernels(choice, [&](auto kernels) {
-    return decltype(kernels)::prepare(choice, blocks_per_processor);
+    return decltype(kernels)::prepare(choice, per_processor);
   });
 }
 
-cudaError_t launch_decode(const DecodeKernelChoice& choice, int blocks,
+cudaError_t launch_decode(const DecodeKernelChoice& choice, const DecodeBlocks& blocks,
                           const DecodeArguments& arguments, const DecodeWorkspace& workspace,
                           cudaStream_t stream) {
   return with_kernels(choice, [&](auto kernels) {

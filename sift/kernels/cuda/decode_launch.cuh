@@ -10,8 +10,8 @@ namespace sift::cuda {
 /// compile slowly.
 template <int kDim, bool kEstimates>
 struct DecodeKernels {
-  static cudaError_t prepare(const DecodeKernelChoice& choice, int& blocks_per_processor);
-  static cudaError_t launch(const DecodeKernelChoice& choice, int blocks,
+  static cudaError_t prepare(const DecodeKernelChoice& choice, DecodeBlocks& per_processor);
+  static cudaError_t launch(const DecodeKernelChoice& choice, const DecodeBlocks& blocks,
                             const DecodeArguments& arguments, const DecodeWorkspace& workspace,
                             cudaStream_t stream);
 };
@@ -25,29 +25,33 @@ extern template struct DecodeKernels<96, true>;
 extern template struct DecodeKernels<128, true>;
 extern template struct DecodeKernels<256, true>;
 
-/// What with_decode_kernel calls its argument with.
+/// What with_decode_kernels calls its argument with.
 template <class T, int kDim, int kMostHeads, bool kEstimates>
-struct DecodeKernel {
-  using Shared = BlockShared<kDim, kMostHeads, kEstimates>;
-  static constexpr auto* kAttend = decode_kernel<T, kDim, kMostHeads, kEstimates>;
+struct DecodeKernelSet {
+  using ReadingShared = BlockShared<kDim, kMostHeads>;
+  using CandidatesShared = cuda::CandidatesShared<kMostHeads>;
+  using ValuesShared = cuda::ValuesShared<kDim, kMostHeads, kEstimates>;
+  static constexpr auto* kReading = reading_kernel<T, kDim, kMostHeads, kEstimates>;
+  static constexpr auto* kCandidates = candidates_kernel<T, kDim, kMostHeads>;
+  static constexpr auto* kValues = values_kernel<T, kDim, kMostHeads, kEstimates>;
   static constexpr auto* kMerge = merge_kernel<T, kDim>;
 };
 
 template <int kDim, int kMostHeads, bool kEstimates, class Call>
-cudaError_t with_decode_kernel(const DecodeKernelChoice& choice, Call&& call) {
-  if (choice.bf16) return call(DecodeKernel<__nv_bfloat16, kDim, kMostHeads, kEstimates>());
-  return call(DecodeKernel<__half, kDim, kMostHeads, kEstimates>());
+cudaError_t with_decode_kernels(const DecodeKernelChoice& choice, Call&& call) {
+  if (choice.bf16) return call(DecodeKernelSet<__nv_bfloat16, kDim, kMostHeads, kEstimates>());
+  return call(DecodeKernelSet<__half, kDim, kMostHeads, kEstimates>());
 }
 
 template <int kDim, bool kEstimates, class Call>
-cudaError_t with_decode_kernel(const DecodeKernelChoice& choice, Call&& call) {
+cudaError_t with_decode_kernels(const DecodeKernelChoice& choice, Call&& call) {
   switch (choice.most_heads) {
     case 4:
-      return with_decode_kernel<kDim, 4, kEstimates>(choice, call);
+      return with_decode_kernels<kDim, 4, kEstimates>(choice, call);
     case 8:
-      return with_decode_kernel<kDim, 8, kEstimates>(choice, call);
+      return with_decode_kernels<kDim, 8, kEstimates>(choice, call);
     default:
-      return with_decode_kernel<kDim, 16, kEstimates>(choice, call);
+      return with_decode_kernels<kDim, 16, kEstimates>(choice, call);
   }
 }
 
@@ -71,17 +75,34 @@ cudaError_t want_most_shared_memory(Kernel* kernel) {
                               cudaSharedmemCarveoutMaxShared);
 }
 
+/// Readies a kernel that needs `shared` bytes and tells how many blocks fit a multiprocessor.
+template <class Kernel>
+cudaError_t ready_kernel(Kernel* kernel, std::size_t shared, int& per_processor) {
+  cudaError_t status = allow_shared_memory(kernel, shared);
+  if (status == cudaSuccess) status = want_most_shared_memory(kernel);
+  if (status != cudaSuccess) return status;
+  return cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_processor, kernel, kBlockThreads,
+                                                       shared);
+}
+
 template <int kDim, bool kEstimates>
 cudaError_t DecodeKernels<kDim, kEstimates>::prepare(const DecodeKernelChoice& choice,
-                                                     int& blocks_per_processor) {
-  return with_decode_kernel<kDim, kEstimates>(choice, [&](auto kernel) {
-    const std::size_t shared = decltype(kernel)::Shared::bytes(choice.batch);
-    cudaError_t status = allow_shared_memory(kernel.kAttend, shared);
-    if (status == cudaSuccess) status = want_most_shared_memory(kernel.kAttend);
-    if (status == cudaSuccess) status = want_most_shared_memory(kernel.kMerge);
-    if (status != cudaSuccess) return status;
-    return cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks_per_processor, kernel.kAttend,
-                                                         kBlockThreads, shared);
+                                                     DecodeBlocks& per_processor) {
+  return with_decode_kernels<kDim, kEstimates>(choice, [&](auto kernels) {
+    using Set = decltype(kernels);
+    const int batch = choice.batch;
+    cudaError_t status = ready_kernel(
+        Set::kReading, Set::ReadingShared::bytes(batch), per_processor.reading);
+    if (status == cudaSuccess && kEstimates) {
+      status = ready_kernel(Set::kCandidates, shared_bytes<typename Set::CandidatesShared>(batch),
+                            per_processor.candidates);
+    }
+    if (status == cudaSuccess) {
+      status = ready_kernel(Set::kValues, shared_bytes<typename Set::ValuesShared>(batch),
+                            per_processor.values);
+    }
+    if (status == cudaSuccess) status = want_most_shared_memory(Set::kMerge);
+    return status;
   });
 }
 
@@ -104,17 +125,30 @@ cudaError_t launch_behind(Kernel* kernel, int blocks, int threads, std::size_t s
 }
 
 template <int kDim, bool kEstimates>
-cudaError_t DecodeKernels<kDim, kEstimates>::launch(const DecodeKernelChoice& choice, int blocks,
+cudaError_t DecodeKernels<kDim, kEstimates>::launch(const DecodeKernelChoice& choice,
+                                                    const DecodeBlocks& blocks,
                                                     const DecodeArguments& arguments,
                                                     const DecodeWorkspace& workspace,
                                                     cudaStream_t stream) {
-  return with_decode_kernel<kDim, kEstimates>(choice, [&](auto kernel) {
-    const cudaError_t status = launch_behind(kernel.kAttend, blocks, kBlockThreads,
-                                             decltype(kernel)::Shared::bytes(choice.batch),
-                                             choice.overlaps, arguments, workspace, stream);
+  return with_decode_kernels<kDim, kEstimates>(choice, [&](auto kernels) {
+    using Set = decltype(kernels);
+    const auto behind = [&](auto* kernel, int count, int threads, std::size_t shared) {
+      return launch_behind(kernel, count, threads, shared, choice.overlaps, arguments, workspace,
+                           stream);
+    };
+    const bool may_sift = arguments.modes != nullptr || arguments.method.head_states != nullptr;
+    cudaError_t status = behind(Set::kReading, blocks.reading, kBlockThreads,
+                                Set::ReadingShared::bytes(choice.batch));
+    if (status == cudaSuccess && may_sift && kEstimates) {
+      status = behind(Set::kCandidates, blocks.candidates, kBlockThreads,
+                      shared_bytes<typename Set::CandidatesShared>(choice.batch));
+    }
+    if (status == cudaSuccess && may_sift) {
+      status = behind(Set::kValues, blocks.values, kBlockThreads,
+                      shared_bytes<typename Set::ValuesShared>(choice.batch));
+    }
     if (status != cudaSuccess) return status;
-    return launch_behind(kernel.kMerge, arguments.batch * arguments.kv_heads, kMergeThreads, 0,
-                         choice.overlaps, arguments, workspace, stream);
+    return behind(Set::kMerge, arguments.batch * arguments.kv_heads, kMergeThreads, 0);
   });
 }
 

@@ -2,7 +2,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include "sift/kernels/cuda/decode_arguments.h"
+#include "sift/kernels/cuda/decode_attention.h"
 #include "sift/kernels/cuda/decode_workspace.h"
 
 namespace sift::cuda {
@@ -17,10 +17,11 @@ struct DecodeKernelChoice {
   bool overlaps = false;   ///< kernels may begin while the one before them ends (sm_90 and newer)
 };
 
-/// Readies the kernel on the current device and tells how many of its blocks fit a multiprocessor.
-cudaError_t prepare_decode(const DecodeKernelChoice& choice, int& blocks_per_processor);
+/// Readies the kernels on the current device and tells how many of their blocks fit a
+/// multiprocessor.
+cudaError_t prepare_decode(const DecodeKernelChoice& choice, DecodeBlocks& per_processor);
 
-cudaError_t launch_decode(const DecodeKernelChoice& choice, int blocks,
+cudaError_t launch_decode(const DecodeKernelChoice& choice, const DecodeBlocks& blocks,
                           const DecodeArguments& arguments, const DecodeWorkspace& workspace,
                           cudaStream_t stream);
 

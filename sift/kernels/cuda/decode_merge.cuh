@@ -1,6 +1,7 @@
 #pragma once
 
-#include "sift/kernels/cuda/decode_block.cuh"
+#include "sift/kernels/cuda/decode_items.cuh"
+#include "sift/kernels/cuda/decode_sums.cuh"
 
 namespace sift::cuda {
 
@@ -48,8 +49,8 @@ __device__ inline UnitResults unit_results(const DecodeArguments& a, int unit, i
   ItemCounts all;
   const ItemCounts before = counts_before(a, u.request, lane, all);
   u.items = (u.sifted ? value_cut(length) : dense_cut(length)).items(length);
-  const int among = (u.sifted ? before.values() : before.dense()) + u.kv_head * u.items;
-  u.first_partial = u.sifted ? among : all.values() + among;
+  const int among = (u.sifted ? before.of[kValues] : before.dense()) + u.kv_head * u.items;
+  u.first_partial = u.sifted ? among : all.of[kValues] + among;
   u.first_sum = all.of[kScores] + among;
   u.first_mass = among;
   return u;
@@ -75,7 +76,7 @@ __device__ inline HeadFactors sifted_factors(const DecodeArguments& a, const Dec
   HeadFactors factors = {exp2_fast(finite_reference(plan.maximum) - plan.log_sum_exp), 0, 0};
   StepHeadFacts facts;
   facts.kept_mass = sum_lanes(mass) * factors.scale;
-  facts.empty = plan.empty;
+  facts.empty = plan.only_key != HeadPlan::kNotEmpty ? 1 : 0;
   if (lane == 0) {
     facts.kept = w.kept[head].kept;
     facts.kept_eligible = w.kept[head].kept_eligible;
@@ -84,7 +85,7 @@ __device__ inline HeadFactors sifted_factors(const DecodeArguments& a, const Dec
     if (a.log_sum_exp != nullptr) a.log_sum_exp[head] = plan.log_sum_exp;
     if (a.method.head_states != nullptr) {
       observe_head(a.method, u.request, u.kv_head * u.group + i,
-                   {facts.kept, facts.kept_eligible, facts.kept_mass, plan.empty != 0});
+                   {facts.kept, facts.kept_eligible, facts.kept_mass, facts.empty != 0});
     }
   }
   if (a.compensation == Compensation::renormalise && facts.kept_mass > 0) {

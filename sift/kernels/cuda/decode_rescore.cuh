@@ -1,91 +1,162 @@
 #pragma once
 
-#include "sift/kernels/cuda/decode_scores.cuh"
+#include "sift/kernels/cuda/decode_gather.cuh"
+#include "sift/kernels/cuda/decode_item_loop.cuh"
+#include "sift/kernels/cuda/decode_plan.cuh"
 #include "sift/kernels/cuda/decode_selection.cuh"
 
 namespace sift::cuda {
 
-/// Items of candidates: exact scores of the keys that estimates select take the places of these,
-/// and their sums and those of the other estimates follow.
-template <class T, int kDim, class Context>
-class RescoreWorker {
+/// Shared memory of a block of the candidates' kernel.
+template <int kMostHeads>
+struct CandidatesShared {
+  SelectedRows<kMostHeads, Selects::candidates> selected[kBlockWarps];
+  ItemSum candidates[kBlockWarps][kMaximumGroup];
+  ItemSum others[kBlockWarps][kMaximumGroup];
+  ItemLoopShared items;  ///< last: only the entries of requests that there are have memory
+};
+
+/// Exact scores of the keys that estimates select, of one item after another. They take the places
+/// of the estimates of a warp's part, from its first on, the scores of heads whose candidate a key
+/// is not being −∞; and their sums and those of the other estimates follow.
+template <class T, int kDim, int kMostHeads>
+class CandidateWorker {
  public:
-  static constexpr int kHeadTiles = Context::kHeadTiles;
+  using Shared = CandidatesShared<kMostHeads>;
+  static constexpr Work kWork = Work::candidates;
 
-  __device__ RescoreWorker(Context& c, int turn) : c_(c), selector_(c, turn) {}
+  __device__ CandidateWorker(const DecodeArguments& a, const DecodeWorkspace& w, Shared& shared)
+      : a_(a), w_(w), shared_(shared), at_(static_cast<int>(threadIdx.x)), group_(a.heads / a.kv_heads) {}
 
-  /// Works on item `turn` and those of the same kind that follow; returns the first other one.
-  __device__ int run(int turn) {
-    for (; c_.item(turn).work == Work::candidates; ++turn) {
-      c_.look_ahead(turn);
-      const Item& item = c_.item(turn);
-      query_.load(static_cast<const T*>(c_.a.query) + std::int64_t{c_.first_head(item)} * kDim,
-                  c_.group, c_.at);
-      for (ItemSum& sum : sums_) sum = {-__builtin_huge_valf(), 0};
-      for (bool last = false; !last;) {
-        selector_.fill(turn + 1);
-        const Note note = selector_.oldest_note();
-        last = note.last;
-        const char* tile = c_.ring.wait(c_.groups);
-        if (note.rows > 0) take(item, tile, note);
-        c_.ring.release();
-      }
-      end(turn);
+  __device__ void work(const Item& item) {
+    const WarpPart part = part_of_keys(item, warp());
+    query_.load(static_cast<const T*>(a_.query) +
+                    std::int64_t{item.request * a_.heads + item.kv_head * group_} * kDim,
+                group_, at_);
+    for (auto& tile : sums_) {
+      for (ItemSum& sum : tile) sum = {-__builtin_huge_valf(), 0};
     }
-    return turn;
+    place_ = part.begin;
+    Selector selector(a_, w_, shared_.selected[warp()], item, part.begin, part.end, at_.lane);
+    while (selector.more()) {
+      selector.select();
+      while (selector.waiting() >= kTileKeys) score(item, selector, kTileKeys);
+      __syncwarp();
+    }
+    if (selector.waiting() > 0) score(item, selector, selector.waiting());
+    end(item, selector);
   }
 
  private:
-  using Selector = RowSelector<T, Context, true>;
-  using Note = typename Selector::Note;
+  static constexpr int kHeadTiles = kMostHeads > 8 ? 2 : 1;
+  using Selector = RowSelector<T, kMostHeads, Selects::candidates>;
 
-  __device__ void take(const Item& item, const char* tile, const Note& note) {
-    const auto& rows = c_.shared.selections[c_.warp];
-    ScoreTile scores = multiply<T>(query_, tile, c_.at);
-    float* unit = c_.scores(item);
+  __device__ int warp() const { return static_cast<int>(threadIdx.x) / kWarpThreads; }
+
+  // Exact scores of the next `count` rows.
+  __device__ void score(const Item& item, Selector& selector, int count) {
+    const auto& selected = shared_.selected[warp()];
+    const int place = selector.take();
+    const char* side = static_cast<const char*>(a_.cache.keys) + item.kv_head * a_.cache.head_stride;
+    KeyRows<kDim> rows;
+    rows.load(side, selected.offsets + place, count, at_);
+    if (at_.lane < count) {
+      w_.candidate_rows[item.scores + place_ + at_.lane] = {selected.offsets[place + at_.lane],
+                                                            selected.keys[place + at_.lane]};
+    }
+    float* scores = w_.scores + item.scores * group_ + place_;
     const std::int64_t stride = score_stride(item.length);
+    const float scale = a_.scale * kLog2EFloat;
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
+    for (int h = 0; h < kHeadTiles; ++h) {
+      float products[4] = {};
+      rows.template multiply<T>(products, query_, h);
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const int row = 8 * half + 2 * c_.at.t + i % 2;
-        const int head = c_.at.g + 8 * (i / 2);
-        const int place = note.place + row;
-        const bool candidate =
-            row < note.rows && head < c_.group && (rows.heads[place] >> head & 1) != 0;
-        const float score = mark_exact(scores.of[half][i] * c_.scale);
-        scores.of[half][i] = candidate ? score : -__builtin_huge_valf();
-        if (candidate) unit[head * stride + rows.keys[place]] = score;
+        const int row = at_.g + 8 * (i / 2);
+        const int head = 8 * h + 2 * at_.t + i % 2;
+        if (row >= count || head >= group_) {
+          products[i] = -__builtin_huge_valf();
+          continue;
+        }
+        const bool is_candidate = (selected.heads[place + row] >> head & 1U) != 0;
+        products[i] = is_candidate ? products[i] * scale : -__builtin_huge_valf();
+        scores[head * stride + row] = products[i];
+      }
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        sums_[h][j] = join(sums_[h][j], sum_of(products[j], products[j + 2]));
       }
     }
-    add_scores(sums_, scores);
+    place_ += count;
   }
 
-  __device__ void end(int turn) {
-    auto& results = c_.shared.results;
-    share_sums(results.sums[turn % 2][c_.warp], sums_, c_.at);
+  static __device__ ItemSum sum_of(float a, float b) {
+    const float maximum = fmaxf(a, b);
+    const float reference = finite_reference(maximum);
+    return {maximum, exp2_fast(a - reference) + exp2_fast(b - reference)};
+  }
+
+  __device__ void end(const Item& item, const Selector& selector) {
+    share(selector);
+    if (at_.lane == 0) {
+      w_.candidate_counts[std::int64_t{item.number} * kBlockWarps + warp()] = selector.rows();
+      atomicAdd(&w_.units[unit(item)].candidates, selector.rows());
+    }
     __syncthreads();
-    if (c_.warp != 0) return;
-    const Item& item = c_.item(turn);
-    if (c_.at.lane < c_.group) {
-      RescoredSum all = {results.sums[turn % 2][0][c_.at.lane],
-                         results.others[turn % 4][0][c_.at.lane]};
-      for (int warp = 1; warp < kBlockWarps; ++warp) {
-        all.candidates = join(all.candidates, results.sums[turn % 2][warp][c_.at.lane]);
-        all.others = join(all.others, results.others[turn % 4][warp][c_.at.lane]);
+    if (warp() == 0) {
+      if (at_.lane < group_) {
+        RescoredSum all = {shared_.candidates[0][at_.lane], shared_.others[0][at_.lane]};
+        for (int other = 1; other < kBlockWarps; ++other) {
+          all.candidates = join(all.candidates, shared_.candidates[other][at_.lane]);
+          all.others = join(all.others, shared_.others[other][at_.lane]);
+        }
+        w_.rescored_sums[std::int64_t{item.number} * group_ + at_.lane] = all;
       }
-      c_.w.rescored_sums[std::int64_t{item.number} * c_.group + c_.at.lane] = all;
+      if (completes(&w_.units[unit(item)].rescored, value_cut(item.length).items(item.length),
+                    at_.lane)) {
+        replan_unit(a_, w_, item, at_.lane);
+      }
     }
-    if (completes(c_, &c_.w.units[c_.unit(item)].rescored,
-                  value_cut(item.length).items(item.length))) {
-      replan_unit(c_, item);
+    __syncthreads();
+  }
+
+  // Puts the sums of the warp's part where the block adds them.
+  __device__ void share(const Selector& selector) {
+#pragma unroll
+    for (int h = 0; h < kHeadTiles; ++h) {
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        ItemSum& sum = sums_[h][j];
+#pragma unroll
+        for (int distance = 4; distance < kWarpThreads; distance *= 2) {
+          sum = join(sum, {__shfl_xor_sync(kAllLanes, sum.maximum, distance),
+                           __shfl_xor_sync(kAllLanes, sum.sum, distance)});
+        }
+        if (at_.g == 0) shared_.candidates[warp()][8 * h + 2 * at_.t + j] = sum;
+      }
+    }
+    const auto& plans = shared_.selected[warp()].plans;
+#pragma unroll
+    for (int head = 0; head < kMostHeads; ++head) {
+      if (head >= group_) continue;
+      const float sum = sum_lanes(selector.others(head));
+      if (at_.lane == head) {
+        shared_.others[warp()][head] = {Selector::others_reference(plans[head]), sum};
+      }
     }
   }
 
-  Context& c_;
-  Selector selector_;
-  QueryTile<kDim, kHeadTiles> query_;
-  ItemSum sums_[kHeadTiles];
+  __device__ int unit(const Item& item) const { return item.request * a_.kv_heads + item.kv_head; }
+
+  const DecodeArguments& a_;
+  const DecodeWorkspace& w_;
+  Shared& shared_;
+  LanePlace at_;
+  int group_;
+  int place_ = 0;  // of the next candidate among the entries of the unit
+  GatherQuery<kDim, kHeadTiles> query_;
+  ItemSum sums_[kHeadTiles][2];  // of head 8 h + 2t + j
 };
 
 }  // namespace sift::cuda

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "sift/kernels/cuda/decode_block.cuh"
 #include "sift/kernels/cuda/decode_plan.cuh"
 
 namespace sift::cuda {
@@ -165,17 +166,6 @@ __device__ void write_item_sums(const Context& c, const Item& item, int turn) {
   c.w.item_sums[std::int64_t{item.number} * c.group + c.at.lane] = all;
 }
 
-/// Counts an item of a unit that is complete; whether it is the last of `items`. By one warp.
-template <class Context>
-__device__ bool completes(const Context& c, unsigned* counter, int items) {
-  __syncwarp();
-  bool last = false;
-  if (c.at.lane == 0) {
-    last = add_acquire_release(counter, 1U) + 1 == static_cast<unsigned>(items);
-  }
-  return __any_sync(kAllLanes, last);
-}
-
 /// Where one warp reads keys for their scores.
 template <class T, int kDim, class Context>
 class KeyTiles {
@@ -199,7 +189,6 @@ class KeyTiles {
   __device__ ScoreTile multiply(const Context& c, const char* stage, int) const {
     return cuda::multiply<T>(query_, stage, c.at);
   }
-  static __device__ float mark(float score) { return score; }
 
  private:
   KeyCursor<kDim> cursor_;
@@ -266,11 +255,6 @@ class ScoreWorker {
   __device__ void take(const char* stage, int i, int key) {
     ScoreTile scores = tiles_.multiply(c_, stage, i);
     finish_scores(scores, c_.scale, key, end_, c_.at);
-#pragma unroll
-    for (auto& half : scores.of) {
-#pragma unroll
-      for (float& score : half) score = Tiles::mark(score);
-    }
     store_scores<kHeadTiles>(scores, scores_, stride_, c_.group, key, c_.at);
     add_scores(sums_, scores);
   }
@@ -281,9 +265,9 @@ class ScoreWorker {
     if (c_.warp != 0) return;
     const Item& item = c_.item(turn);
     write_item_sums(c_, item, turn);
-    if (completes(c_, &c_.w.units[c_.unit(item)].scored,
-                  score_cut(item.length).items(item.length))) {
-      plan_unit(c_, item);
+    if (completes(&c_.w.units[c_.unit(item)].scored, score_cut(item.length).items(item.length),
+                  c_.at.lane)) {
+      plan_unit<Context::kEstimated>(c_.a, c_.w, item, c_.at.lane);
     }
   }
 

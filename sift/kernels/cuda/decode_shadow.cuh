@@ -237,10 +237,6 @@ class ShadowTiles {
                ? estimate_fp8(query_, tile, c.at)
                : estimate_four_bits(query_, tile, static_cast<int>(format.block), c.at);
   }
-  /// Estimates are even: exact scores that take their places are odd.
-  static __device__ float mark(float score) {
-    return __uint_as_float(__float_as_uint(score) & ~1U);
-  }
 
  private:
   // From the warp's first key to that of the lane's tile.

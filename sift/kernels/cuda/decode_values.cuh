@@ -1,85 +1,161 @@
 #pragma once
 
-#include "sift/kernels/cuda/decode_partials.cuh"
+#include "sift/kernels/cuda/decode_gather.cuh"
+#include "sift/kernels/cuda/decode_item_loop.cuh"
 #include "sift/kernels/cuda/decode_selection.cuh"
 
 namespace sift::cuda {
 
-/// Items of values of sifted requests: adds up the values of the keys that their scores select.
-template <class T, int kDim, class Context>
+/// Shared memory of a block of the values' kernel.
+template <int kDim, int kMostHeads, bool kEstimates>
+struct ValuesShared {
+  static constexpr Selects kSelects = kEstimates ? Selects::candidate_keys : Selects::keys;
+  static constexpr int kHeadsAdded = 4;        ///< at a time
+  static constexpr int kStride = kDim + 4;     ///< keeps heads in different banks
+
+  SelectedRows<kMostHeads, kSelects> selected[kBlockWarps];
+  float weights[kBlockWarps][kMaximumGroup];
+  alignas(16) float values[kBlockWarps][kHeadsAdded][kStride];
+  ItemLoopShared items;  ///< last: only the entries of requests that there are have memory
+};
+
+/// Adds up the values of the keys that their scores select, of one item after another: each warp of
+/// a quarter of the item's keys, then the block.
+template <class T, int kDim, int kMostHeads, bool kEstimates>
 class ValueWorker {
  public:
-  static constexpr int kHeadTiles = Context::kHeadTiles;
+  using Shared = ValuesShared<kDim, kMostHeads, kEstimates>;
+  static constexpr Work kWork = Work::values;
 
-  __device__ ValueWorker(Context& c, int turn) : c_(c), selector_(c, turn) {}
+  __device__ ValueWorker(const DecodeArguments& a, const DecodeWorkspace& w, Shared& shared)
+      : a_(a), w_(w), shared_(shared), at_(static_cast<int>(threadIdx.x)), group_(a.heads / a.kv_heads) {}
 
-  /// Works on item `turn` and those of the same kind that follow; returns the first other one.
-  __device__ int run(int turn) {
-    for (; c_.item(turn).work == Work::values; ++turn) {
-      c_.look_ahead(turn);
-      values_.clear();
-      for (float& mass : mass_) mass = 0;
-      for (bool last = false; !last;) {
-        selector_.fill(turn + 1);
-        const Note note = selector_.oldest_note();
-        last = note.last;
-        const char* tile = c_.ring.wait(c_.groups);
-        if (note.rows > 0) take(tile, note);
-        c_.ring.release();
-      }
-      end(turn);
+  __device__ void work(const Item& item) {
+    WarpPart part = part_of_keys(item, warp());
+    if (kEstimates) {
+      part.end = part.begin + w_.candidate_counts[std::int64_t{item.number} * kBlockWarps + warp()];
     }
-    return turn;
+    Sums sums;
+    Selector selector(a_, w_, shared_.selected[warp()], item, part.begin, part.end, at_.lane);
+    const char* side = static_cast<const char*>(a_.cache.values) + item.kv_head * a_.cache.head_stride;
+    while (selector.more()) {
+      selector.select();
+      while (selector.waiting() >= kTileKeys) add<true>(sums, side, selector, kTileKeys);
+      __syncwarp();
+    }
+    if (selector.waiting() > 0) add<false>(sums, side, selector, selector.waiting());
+    count(item, selector);
+    write(item, sums);
   }
 
  private:
-  using Selector = RowSelector<T, Context, false>;
-  using Note = typename Selector::Note;
+  static constexpr int kHeadTiles = kMostHeads > 8 ? 2 : 1;
+  using Sums = GatheredSums<T, kDim, kHeadTiles>;
+  using Selector = RowSelector<T, kMostHeads, Shared::kSelects>;
 
-  __device__ void take(const char* tile, const Note& note) {
-    const auto& rows = c_.shared.selections[c_.warp];
-    std::uint32_t weights[kHeadTiles][2];
+  __device__ int warp() const { return static_cast<int>(threadIdx.x) / kWarpThreads; }
+
+  // Adds the next `count` rows; kAll: 16.
+  template <bool kAll>
+  __device__ void add(Sums& sums, const char* side, Selector& selector, int count) const {
+    const auto& selected = shared_.selected[warp()];
+    const int place = selector.take();
+    ValueRows<kDim> rows;
+    rows.template load<kAll>(side, selected.offsets + place, count, at_);
+    std::uint32_t pairs[kHeadTiles][2];
 #pragma unroll
     for (int h = 0; h < kHeadTiles; ++h) {
-      const int head = 8 * h + c_.at.g;
-      const std::uint16_t* row = rows.weights[min(head, c_.group - 1)] + note.place;
+      const int head = 8 * h + at_.g;
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const int first = 8 * half + 2 * c_.at.t;
-        std::uint32_t pair = *reinterpret_cast<const std::uint32_t*>(row + first);
-        if (head >= c_.group || first >= note.rows) pair = 0;
-        if (first + 1 >= note.rows) pair &= 0xffffU;
-        weights[h][half] = pair;
-        const float2 both = Format<T>::unpack(pair);
-        mass_[h] += both.x + both.y;
+        const int first = 8 * half + 2 * at_.t;
+        pairs[h][half] = 0;
+        if (head < group_) {
+          pairs[h][half] =
+              *reinterpret_cast<const std::uint32_t*>(selected.weights[head] + place + first);
+        }
+        if (kAll) continue;
+        if (first >= count) pairs[h][half] = 0;
+        if (first + 1 >= count) pairs[h][half] &= 0xffffU;
       }
     }
-    values_.template add<T>(tile, weights, c_.at);
+    sums.add(rows, pairs);
   }
 
-  __device__ void end(int turn) {
-    auto& results = c_.shared.results;
-    __syncthreads();  // what was shared before has been read
+  // Adds what was kept to the counters of the item's unit.
+  __device__ void count(const Item& item, const Selector& selector) const {
+    const int passing = selector.passing();
+    const int forced = selector.forced();
+    if (at_.lane < group_) {
+      KeptCount& kept = w_.kept[item.request * a_.heads + item.kv_head * group_ + at_.lane];
+      atomicAdd(&kept.kept, passing + forced);
+      atomicAdd(&kept.kept_eligible, passing);
+    }
+    if (at_.lane == 0) {
+      UnitProgress& unit = w_.units[item.request * a_.kv_heads + item.kv_head];
+      atomicAdd(&unit.rows, selector.rows());
+      atomicAdd(&unit.rows_eligible, selector.rows() - selector.forced_rows());
+    }
+  }
+
+  // Adds the warps' sums, some heads at a time, and writes them as the item's partial result
+  // [group, kDim]. Whole block; ends with a barrier.
+  __device__ void write(const Item& item, const Sums& sums) const {
+    if (at_.g == 0) {
+#pragma unroll
+      for (int h = 0; h < kHeadTiles; ++h) {
+        shared_.weights[warp()][8 * h + 2 * at_.t] = sums.weights[h][0];
+        shared_.weights[warp()][8 * h + 2 * at_.t + 1] = sums.weights[h][1];
+      }
+    }
+    float* partial = w_.partials + std::int64_t{item.partial} * group_ * kDim;
+    for (int begin = 0; begin < group_; begin += Shared::kHeadsAdded) {
+      const int end = min(begin + Shared::kHeadsAdded, group_);
+      share(sums, begin, end);
+      __syncthreads();
+      for (int i = 4 * static_cast<int>(threadIdx.x); i < (end - begin) * kDim;
+           i += 4 * kBlockThreads) {
+        float4 sum = {0, 0, 0, 0};
+#pragma unroll
+        for (int other = 0; other < kBlockWarps; ++other) {
+          const float4 more =
+              *reinterpret_cast<const float4*>(&shared_.values[other][i / kDim][i % kDim]);
+          sum = {sum.x + more.x, sum.y + more.y, sum.z + more.z, sum.w + more.w};
+        }
+        *reinterpret_cast<float4*>(partial + begin * kDim + i) = sum;
+      }
+      if (begin == 0 && threadIdx.x < group_) {
+        float weights = 0;
+        for (const auto& of_warp : shared_.weights) weights += of_warp[threadIdx.x];
+        w_.item_masses[std::int64_t{item.number} * group_ + threadIdx.x] = weights;
+      }
+      __syncthreads();
+    }
+  }
+
+  // Puts the warp's sums of some heads where the block adds them.
+  __device__ void share(const Sums& sums, int begin, int end) const {
 #pragma unroll
     for (int h = 0; h < kHeadTiles; ++h) {
-      float mass = mass_[h];
-      mass += __shfl_xor_sync(kAllLanes, mass, 1);
-      mass += __shfl_xor_sync(kAllLanes, mass, 2);
-      if (c_.at.t == 0) results.masses[c_.warp][8 * h + c_.at.g] = mass;
-    }
-    const Item& item = c_.item(turn);
-    write_partial<false>(c_, item, turn, values_);
-    if (threadIdx.x < c_.group) {
-      float mass = 0;
-      for (const auto& masses : results.masses) mass += masses[threadIdx.x];
-      c_.w.item_masses[std::int64_t{item.number} * c_.group + threadIdx.x] = mass;
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        const int head = 8 * h + 2 * at_.t + j;
+        if (head < begin || head >= end) continue;
+        float* to = shared_.values[warp()][head - begin];
+#pragma unroll
+        for (int i = 0; i < Sums::kWords; ++i) {
+          *reinterpret_cast<float2*>(to + ValueRows<kDim>::dimension(i, at_.g)) = {
+              sums.of[h][i][j], sums.of[h][i][j + 2]};
+        }
+      }
     }
   }
 
-  Context& c_;
-  Selector selector_;
-  float mass_[kHeadTiles];
-  ValueSums<kDim, kHeadTiles> values_;
+  const DecodeArguments& a_;
+  const DecodeWorkspace& w_;
+  Shared& shared_;
+  LanePlace at_;
+  int group_;
 };
 
 }  // namespace sift::cuda

@@ -11,6 +11,9 @@ namespace sift::cuda {
 /// Fewest keys of an item.
 inline constexpr int kLeastItemKeys = 256;
 
+/// Warps of a block that works on items.
+inline constexpr int kBlockWarps = 4;
+
 /// Most keys that a request may see.
 inline constexpr int kMostKeys = 262144;
 /// Most requests of one call.
@@ -28,8 +31,19 @@ struct ItemSum {
 struct HeadPlan {
   float maximum = 0;
   float log_sum_exp = 0;
-  float threshold = 0;     ///< keys pass with a greater score
-  std::int32_t empty = 0;  ///< 1 when none does and none is forced
+  float threshold = 0;  ///< keys pass with a greater score
+  /// When no key passes and none is forced, the one that is selected all the same, or kNone if none
+  /// is; else kNotEmpty.
+  std::int32_t only_key = kNotEmpty;
+
+  static constexpr std::int32_t kNotEmpty = -1;
+  static constexpr std::int32_t kNone = -2;
+};
+
+/// A key whose score is exact after an estimate.
+struct alignas(8) CandidateRow {
+  std::uint32_t offset = 0;  ///< of its rows of K and V, in units of 16 bytes
+  std::int32_t key = 0;
 };
 
 /// Keys that one head kept.
@@ -47,21 +61,18 @@ struct RescoredSum {
 
 /// Counters of one KV head of one request. All are zero between steps.
 struct UnitProgress {
-  unsigned scored = 0;     ///< items whose scores are complete
-  unsigned planned = 0;    ///< 1 when all are, and what follows from them is known
-  unsigned rescored = 0;   ///< items whose candidates' scores are exact
-  unsigned replanned = 0;  ///< 1 when all are, and what follows from them is known
+  unsigned scored = 0;    ///< items whose scores are complete
+  unsigned rescored = 0;  ///< items whose candidates' scores are exact
   std::int32_t rows = 0;
   std::int32_t rows_eligible = 0;
   std::int32_t candidates = 0;
-  unsigned unused = 0;
 };
 
 /// Counters of a whole step. All are zero between steps.
 struct StepProgress {
   unsigned reading = 0;     ///< claimed items that read all their keys
-  unsigned values = 0;      ///< claimed items of values
-  unsigned candidates = 0;  ///< claimed items of candidates
+  unsigned values = 0;      ///< claimed items of values, beyond the first of each block
+  unsigned candidates = 0;  ///< claimed items of candidates, beyond the first of each block
 };
 
 /// The caller's workspace, cut up. A unit is one KV head of one request. Items are runs of a unit's
@@ -78,7 +89,10 @@ struct DecodeWorkspace {
   float* log_sum_exp =
       nullptr;  ///< [batch, heads], where the caller wants none but records need it
   ItemSum* item_sums = nullptr;          ///< [items of scores and dense ones, group]
-  RescoredSum* rescored_sums = nullptr;  ///< [items of values, group], where scores are estimated
+  // Where scores are estimated:
+  RescoredSum* rescored_sums = nullptr;        ///< [items of values, group]
+  std::int32_t* candidate_counts = nullptr;    ///< [items of values, kBlockWarps]
+  CandidateRow* candidate_rows = nullptr;      ///< [rows of scores]
   float* item_masses = nullptr;  ///< [items of values, group], relative to the head's maximum
   float* partials = nullptr;     ///< [items of values and dense ones, group, head_dim]
   /// A unit: [group, keys rounded up to kScoreRowPadding]; of a request that records [keys,
