@@ -57,6 +57,9 @@ struct DecodeArguments {
   /// Whether a request may be in RequestMode::record, so that quantiles have to be looked for. The
   /// host knows by counting; graphs without it cost nothing for the warm-up.
   bool records = false;
+  /// Whether a request may attend exactly (RequestMode::dense or record). Where the host knows that
+  /// none does, a step has a launch less; such a request would end it with a trap.
+  bool exact = true;
   const RequestMode* modes = nullptr;  ///< [batch]; null: all dense
   const float* thresholds = nullptr;   ///< [batch, heads] log2 η, for sift
   const float* value_means = nullptr;  ///< [batch, kv_heads, head_dim], for Compensation::mean

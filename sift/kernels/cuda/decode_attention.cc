@@ -41,6 +41,7 @@ CutWorkspace cut(const DecodeCapacity& c, void* memory) {
   WorkspaceCutter cutter(memory);
   CutWorkspace result;
   DecodeWorkspace& w = result.arrays;
+  w.group = static_cast<int>(group);
   w.item_capacity = static_cast<int>(items);
   w.score_capacity = runs * kScoreRowPadding;
   w.step = cutter.take<StepProgress>(1);
@@ -108,13 +109,20 @@ DecodeAttention::DecodeAttention(const DecodeCapacity& capacity, DType type, voi
 }
 
 DecodeBlocks DecodeAttention::ready_kernels(bool estimates, int processors) const {
-  DecodeBlocks blocks;
-  kChecks.cuda(prepare_decode(choice(capacity_, type_, estimates, overlaps_), blocks),
+  DecodeBlocks fit;
+  kChecks.cuda(prepare_decode(choice(capacity_, type_, estimates, overlaps_), fit),
                "readying decode attention, which may need more shared memory than the device has");
-  const int least = std::min({blocks.reading, blocks.values, estimates ? blocks.candidates : 1});
+  const int least =
+      std::min({fit.dense, fit.scores, fit.values, estimates ? fit.candidates : fit.values});
   kChecks.require(least >= 1, "the number of blocks that fit a multiprocessor", least,
                   "at least 1");
-  return {blocks.reading * processors, blocks.candidates * processors, blocks.values * processors};
+  // Blocks beyond those that fit let the device deal items; many that find none would take time.
+  const std::int64_t items = (capacity_.keys / kLeastItemKeys + capacity_.batch) *
+                             capacity_.kv_heads;
+  const auto dealt = [&](int per_processor) {
+    return static_cast<int>(std::min<std::int64_t>(items, 4 * per_processor * processors));
+  };
+  return {fit.dense * processors, dealt(fit.scores), dealt(fit.candidates), dealt(fit.values)};
 }
 
 void DecodeAttention::check_estimates(const DecodeArguments& a) const {
@@ -140,6 +148,7 @@ void DecodeAttention::check(const DecodeArguments& a) const {
   kChecks.present(a.cache.values, "the value cache");
   kChecks.present(a.lengths, "the array of lengths");
   const bool has_method = a.method.head_states != nullptr;
+  if (!a.exact && a.records) kChecks.refuse("a request may record, but none may attend exactly");
   if (has_method) {
     kChecks.require(a.method.heads == a.heads, "the number of query heads of the method",
                     a.method.heads, "that of the plan");
@@ -154,6 +163,7 @@ void DecodeAttention::check(const DecodeArguments& a) const {
                          : "there are shadows of keys, but the method does not estimate scores");
     }
   } else {
+    if (!a.exact && a.modes == nullptr) kChecks.refuse("all requests attend exactly, but none may");
     if (a.records) kChecks.refuse("quantiles are asked for without the method's states");
     if (a.modes != nullptr) kChecks.present(a.thresholds, "the array of thresholds");
   }
@@ -181,9 +191,10 @@ void DecodeAttention::run(const DecodeArguments& arguments, cudaStream_t stream)
   check(arguments);
   const DecodeWorkspace arrays = cut(capacity_, workspace_).arrays;
   const bool estimates = arguments.shadows.tiles != nullptr;
-  kChecks.cuda(launch_decode(choice(capacity_, type_, estimates, overlaps_),
-                             estimates ? estimating_blocks_ : blocks_, arguments, arrays, stream),
-               "launching decode attention");
+  kChecks.cuda(
+      launch_decode({choice(capacity_, type_, estimates, overlaps_),
+                     estimates ? estimating_blocks_ : blocks_, arguments, arrays, stream}),
+      "launching decode attention");
   if (!arguments.records || arguments.method.head_states == nullptr) return;
   kChecks.cuda(
       launch_record_quantiles(

@@ -28,7 +28,8 @@ std::size_t decode_workspace_bytes(const DecodeCapacity& capacity);
 
 /// Blocks of each kernel of a step.
 struct DecodeBlocks {
-  int reading = 0;
+  int dense = 0;
+  int scores = 0;
   int candidates = 0;  ///< where scores are estimated
   int values = 0;
 };

@@ -239,6 +239,7 @@ void run_cell(const Cell& cell, const std::vector<double>& taus, int rounds) {
         std::make_unique<DeviceArray<float>>(thresholds_at(scores, cell.context, tau)));
     DecodeArguments b = a;
     b.modes = modes.data();
+    b.exact = false;
     b.thresholds = thresholds.back()->data();
     const std::string name = "sift" + std::to_string(tau).substr(0, 5);
     variants.push_back(std::make_unique<Variant>(

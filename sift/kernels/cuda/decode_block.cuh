@@ -37,10 +37,9 @@ struct BlockShared {
   }
 };
 
-/// What every part of the kernel needs. kEstimates: scores of sifted requests are estimated first.
-template <int kDim, int kMostHeads, bool kEstimates>
+/// What every part of the kernel needs.
+template <int kDim, int kMostHeads>
 struct BlockContext {
-  static constexpr bool kEstimated = kEstimates;
   static constexpr int kHeadTiles = kMostHeads > 8 ? 2 : 1;
   using Shared = BlockShared<kDim, kMostHeads>;
   using Ring = TileRing<kDim, tile_stages<kDim, kMostHeads>()>;
@@ -63,7 +62,7 @@ struct BlockContext {
         shared(memory),
         at(static_cast<int>(threadIdx.x)),
         warp(static_cast<int>(threadIdx.x) / kWarpThreads),
-        group(arguments.heads / arguments.kv_heads),
+        group(workspace.group),
         scale(arguments.scale * kLog2EFloat),
         ring(memory.tiles[threadIdx.x / kWarpThreads], at.lane, read_once_policy()) {}
 

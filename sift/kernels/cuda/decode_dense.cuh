@@ -1,7 +1,7 @@
 #pragma once
 
 #include "sift/kernels/cuda/decode_partials.cuh"
-#include "sift/kernels/cuda/decode_scores.cuh"
+#include "sift/kernels/cuda/decode_tile_scores.cuh"
 
 namespace sift::cuda {
 

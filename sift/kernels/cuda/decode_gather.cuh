@@ -144,11 +144,17 @@ struct KeyRows {
   uint4 low[kDim / 32];
   uint4 high[kDim / 32];
 
-  /// Rows from `count` on are the first one once more.
+  /// `side`: the first row of all. Rows from `count` on are the first one once more.
   __device__ void load(const char* side, const std::uint32_t* offsets, int count,
                        const LanePlace& at) {
-    const char* first = side + row_bytes(offsets[at.g < count ? at.g : 0]) + 16 * at.t;
-    const char* second = side + row_bytes(offsets[at.g + 8 < count ? at.g + 8 : 0]) + 16 * at.t;
+    load(side + row_bytes(offsets[at.g < count ? at.g : 0]),
+         side + row_bytes(offsets[at.g + 8 < count ? at.g + 8 : 0]), at);
+  }
+
+  /// The rows that lie at `first` and `second`.
+  __device__ void load(const char* first, const char* second, const LanePlace& at) {
+    first += 16 * at.t;
+    second += 16 * at.t;
 #pragma unroll
     for (int p = 0; p < kDim / 32; ++p) {
       low[p] = load_row_16<2 * kDim>(first + 64 * p);

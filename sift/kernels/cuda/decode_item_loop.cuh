@@ -6,9 +6,9 @@ namespace sift::cuda {
 
 inline constexpr int kBlockThreads = kBlockWarps * kWarpThreads;
 
-/// Items that a block works on one after another, and how it finds them.
+/// What a block needs to find its items.
 struct ItemLoopShared {
-  Item items[2];  ///< used in turns
+  int next;  ///< item
   ItemTable table;
 };
 
@@ -30,27 +30,39 @@ __device__ inline WarpPart part_of_keys(const Item& item, int warp) {
   return {item.begin + warp * each, min(item.begin + (warp + 1) * each, item.end)};
 }
 
-/// Items of values and of candidates (Worker::kWork), which the blocks of one launch claim one ahead
-/// of use. `claimed` counts claims beyond a block's first.
+/// Items of scores, candidates or values (Worker::kWork), one after another: first the one that has
+/// the block's number, then what it claims; `claimed` counts claims. Most launches have a block for
+/// each item, so that the device deals them, and blocks of the next kernel begin as places become
+/// free.
+///
+/// Scores need what kernels before this step's wrote; the rest only what this step's did, and finds
+/// out its items before that is there. Its blocks without any do not wait, all but one: a launch
+/// must not end earlier than the one before it.
 template <class Worker>
 __device__ void work_on_items(const DecodeArguments& a, const DecodeWorkspace& w,
                               typename Worker::Shared& shared, unsigned* claimed) {
-  ItemLoopShared& items = shared.items;
-  if (threadIdx.x < kWarpThreads) items.table.fill(a, static_cast<int>(threadIdx.x));
-  wait_for_previous_kernel();
-  let_next_kernel_begin();
-  const bool is_claimant = threadIdx.x == 0;
-  if (is_claimant) items.items[0] = items.table.value_item(a, Worker::kWork, blockIdx.x);
+  constexpr bool kWaitsFirst = Worker::kWork == Work::scores;
+  ItemLoopShared& loop = shared.loop;
+  if constexpr (kWaitsFirst) wait_for_previous_kernel();
+  if (threadIdx.x < kWarpThreads) loop.table.fill(a, static_cast<int>(threadIdx.x));
   __syncthreads();
+  if constexpr (kWaitsFirst) loop.table.check(a, w);
+  const int items = loop.table.sifted_items(Worker::kWork);
+  const int blocks = static_cast<int>(gridDim.x);
+  int number = static_cast<int>(blockIdx.x);
+  if (number >= items && number > 0) return;
+  if constexpr (!kWaitsFirst) wait_for_previous_kernel();
+  let_next_kernel_begin();
   Worker worker(a, w, shared);
-  for (int turn = 0;; ++turn) {
-    const Item item = items.items[turn % 2];
-    if (item.work == Work::none) return;
-    if (is_claimant) {
-      const unsigned next = gridDim.x + atomicAdd(claimed, 1U);
-      items.items[(turn + 1) % 2] = items.table.value_item(a, Worker::kWork, next);
+  while (number < items) {
+    if (items > blocks && threadIdx.x == 0) {
+      loop.next = blocks + static_cast<int>(atomicAdd(claimed, 1U));
     }
-    worker.work(item);  // ends with a barrier
+    worker.work(loop.table.sifted_item(a, Worker::kWork, number));
+    if (items <= blocks) return;
+    __syncthreads();
+    number = loop.next;
+    __syncthreads();
   }
 }
 

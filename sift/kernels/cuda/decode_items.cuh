@@ -7,55 +7,48 @@
 
 namespace sift::cuda {
 
-/// How a request's keys are cut into items of one kind: runs of `keys`, and shorter ones from key
-/// `tail` on, which are worked on last, so that all blocks end at about the same time. Depends on
-/// the request's length alone, not on how work is dealt, so that sums do too.
+/// How a request's keys are cut into items of one kind: runs of 2^`log_keys`, and shorter ones of
+/// 2^`log_short_keys` from key `tail` on, which are worked on last, so that all blocks end at about
+/// the same time. Depends on the request's length alone, not on how work is dealt, so that sums do
+/// too.
 struct KeyCut {
-  int keys;
-  int short_keys;
+  int log_keys;
+  int log_short_keys;
   int tail;  ///< a multiple of both
 
-  __device__ int long_items() const { return tail / keys; }
+  __device__ int long_items() const { return tail >> log_keys; }
   __device__ int short_items(int length) const {
-    return (length - tail + short_keys - 1) / short_keys;
+    return (length - tail + (1 << log_short_keys) - 1) >> log_short_keys;
   }
   __device__ int items(int length) const { return long_items() + short_items(length); }
   __device__ int begin(int item) const {
-    return item <= long_items() ? item * keys : tail + (item - long_items()) * short_keys;
+    return item <= long_items() ? item << log_keys
+                                : tail + ((item - long_items()) << log_short_keys);
   }
 };
 
-/// Keys of an item of a request that sees `length` keys: more for longer contexts, so that few
-/// results have to be put together at the end.
-__device__ inline int item_keys(int length) {
-  return length <= 16384    ? kLeastItemKeys
-         : length <= 32768  ? 512
-         : length <= 65536  ? 1024
-         : length <= 131072 ? 2048
-                            : 4096;
-}
-
-/// `keys` a long item and a quarter of the keys in short items, or, where that would be few long
-/// ones, all items equal.
-__device__ inline KeyCut cut(int length, int keys, int short_keys) {
-  if (length < 4 * keys) return {keys, keys, 0};
-  return {keys, short_keys, length / 4 * 3 / keys * keys};
+/// log2 of the keys of an item of a request that sees `length` keys: more for longer contexts, so
+/// that few results have to be put together at the end.
+__device__ inline int log_item_keys(int length) {
+  return length <= 16384 ? 8 : length <= 32768 ? 9 : length <= 65536 ? 10 : length <= 131072 ? 11 : 12;
 }
 
 /// Items of scores of a sifted request.
 __device__ inline KeyCut score_cut(int length) {
-  const int keys = item_keys(length);
-  return {keys, keys, 0};
+  const int log_keys = log_item_keys(length);
+  return {log_keys, log_keys, 0};
 }
 /// Items of values of a sifted request, and of its candidates.
 __device__ inline KeyCut value_cut(int length) {
-  const int keys = length <= 8192 ? 512 : length <= 65536 ? 1024 : length <= 131072 ? 2048 : 4096;
-  return {keys, keys, 0};
+  const int log_keys = length <= 8192 ? 9 : length <= 65536 ? 10 : length <= 131072 ? 11 : 12;
+  return {log_keys, log_keys, 0};
 }
-/// Items of a request that attends exactly.
+/// Items of a request that attends exactly: a quarter of the keys in short items, or, where that
+/// would be few long ones, all items equal.
 __device__ inline KeyCut dense_cut(int length) {
-  const int keys = item_keys(length);
-  return cut(length, keys, keys / 4);
+  const int log_keys = log_item_keys(length);
+  if (length < 4 << log_keys) return {log_keys, log_keys, 0};
+  return {log_keys, log_keys - 2, (length / 4 * 3) >> log_keys << log_keys};
 }
 
 /// Floats from one head's scores to the next head's.
@@ -81,10 +74,9 @@ struct Item {
   int length = 0;           ///< keys that the request sees
   int begin = 0;            ///< first key
   int end = 0;              ///< one past the last key
-  int number = 0;           ///< among the item sums (scores, dense) or masses (values)
+  int number = 0;           ///< among the item sums (scores, dense), or items of values
   int partial = 0;          ///< among the partial results (values, dense)
-  int first_sum = 0;        ///< of the unit, among the item sums (scores, candidates, values)
-  int first_part = 0;       ///< of the unit, among the items of values (candidates, values)
+  int first = 0;            ///< item of the unit of its kind (scores, candidates, values)
   std::int64_t scores = 0;  ///< where the unit's scores begin, in rows
 };
 
@@ -103,8 +95,6 @@ struct ItemCounts {
   int of[kItemKinds] = {};
 
   __device__ int dense() const { return of[kDense] + of[kShortDense]; }
-  /// Items that read the keys: each has maxima and sums.
-  __device__ int reading() const { return of[kScores] + dense(); }
 };
 
 __device__ inline RequestMode mode_of(const DecodeArguments& a, int request) {
@@ -133,8 +123,8 @@ struct RequestEntry {
   RequestMode mode;
 };
 
-/// Numbers the items of a step: those that read all their keys, and those of values.
-/// Lives in shared memory; lengths and modes may change between replays of one graph.
+/// Numbers the items of a step. Lives in shared memory; lengths and modes may change between replays
+/// of one graph.
 struct ItemTable {
   ItemCounts all;
   RequestEntry requests[kMaximumBatch];
@@ -161,27 +151,30 @@ struct ItemTable {
     __syncwarp();
   }
 
-  /// Scores, then exact attention, the short items last.
-  __device__ Item reading_item(const DecodeArguments& a, unsigned number) const {
+  /// Ends the kernel with a trap if there is more work than was planned for.
+  __device__ void check(const DecodeArguments& a, const DecodeWorkspace& w) const {
+    if ((!a.exact && all.dense() > 0) ||
+        max(all.of[kScores], all.of[kValues]) + all.dense() > w.item_capacity ||
+        std::int64_t{all.of[kScoreRows]} * kScoreRowPadding > w.score_capacity) {
+      __trap();
+    }
+  }
+
+  /// Exact attention, the short items last.
+  __device__ Item dense_item(const DecodeArguments& a, unsigned number) const {
     auto rest = static_cast<int>(number);
-    if (rest < all.of[kScores]) return score_item(a, rest);
-    rest -= all.of[kScores];
     if (rest < all.of[kDense]) return dense_item<kDense>(a, rest);
     rest -= all.of[kDense];
     return rest < all.of[kShortDense] ? dense_item<kShortDense>(a, rest) : Item{};
   }
 
-  /// Values, or candidates, which are cut in the same way.
-  __device__ Item value_item(const DecodeArguments& a, Work work, unsigned number) const {
-    const auto among = static_cast<int>(number);
-    if (among >= all.of[kValues]) return {};
-    const RequestEntry& request = find<kValues>(a, among);
-    const KeyCut cut = value_cut(request.length);
-    const int items = cut.items(request.length);
-    Item item = place(request, work, cut, among - request.before.of[kValues], items, 0);
-    item.partial = item.number = request.before.of[kValues] + item.number;
-    item.first_part = request.before.of[kValues] + item.kv_head * items;
-    return item;
+  /// Scores, values or candidates of requests that sift.
+  __device__ Item sifted_item(const DecodeArguments& a, Work work, int number) const {
+    return work == Work::scores ? sifted_item<kScores>(a, work, number)
+                                : sifted_item<kValues>(a, work, number);
+  }
+  __device__ int sifted_items(Work work) const {
+    return all.of[work == Work::scores ? kScores : kValues];
   }
 
  private:
@@ -197,13 +190,15 @@ struct ItemTable {
     return mine;
   }
 
-  __device__ Item score_item(const DecodeArguments& a, int number) const {
-    const RequestEntry& request = find<kScores>(a, number);
-    const KeyCut cut = score_cut(request.length);
+  template <ItemKind kKind>
+  __device__ Item sifted_item(const DecodeArguments& a, Work work, int number) const {
+    const RequestEntry& request = find<kKind>(a, number);
+    const KeyCut cut = kKind == kScores ? score_cut(request.length) : value_cut(request.length);
     const int items = cut.items(request.length);
-    Item item = place(request, Work::scores, cut, number - request.before.of[kScores], items, 0);
-    item.first_sum = request.before.of[kScores] + item.kv_head * items;
-    item.number += request.before.of[kScores];
+    Item item = place(request, work, cut, number - request.before.of[kKind], items, 0);
+    item.first = request.before.of[kKind] + item.kv_head * items;
+    item.number += request.before.of[kKind];
+    item.partial = item.number;
     return item;
   }
 

@@ -6,52 +6,65 @@
 
 namespace sift::cuda {
 
-/// The kernels of one head dimension, exact or estimating; one translation unit each, since they
-/// compile slowly.
-template <int kDim, bool kEstimates>
+/// The kernels of one head dimension; a translation unit each, since they compile slowly.
+template <int kDim>
 struct DecodeKernels {
   static cudaError_t prepare(const DecodeKernelChoice& choice, DecodeBlocks& per_processor);
-  static cudaError_t launch(const DecodeKernelChoice& choice, const DecodeBlocks& blocks,
-                            const DecodeArguments& arguments, const DecodeWorkspace& workspace,
-                            cudaStream_t stream);
+  static cudaError_t launch_dense(const DecodeLaunch& launch);
+  static cudaError_t launch_sifted(const DecodeLaunch& launch);
+  static cudaError_t launch_merge(const DecodeLaunch& launch);
 };
 
-extern template struct DecodeKernels<64, false>;
-extern template struct DecodeKernels<96, false>;
-extern template struct DecodeKernels<128, false>;
-extern template struct DecodeKernels<256, false>;
-extern template struct DecodeKernels<64, true>;
-extern template struct DecodeKernels<96, true>;
-extern template struct DecodeKernels<128, true>;
-extern template struct DecodeKernels<256, true>;
+/// The kernels of requests that sift by estimates, likewise.
+template <int kDim>
+struct EstimateKernels {
+  static cudaError_t prepare(const DecodeKernelChoice& choice, DecodeBlocks& per_processor);
+  static cudaError_t launch_sifted(const DecodeLaunch& launch);
+};
+
+extern template struct DecodeKernels<64>;
+extern template struct DecodeKernels<96>;
+extern template struct DecodeKernels<128>;
+extern template struct DecodeKernels<256>;
+extern template struct EstimateKernels<64>;
+extern template struct EstimateKernels<96>;
+extern template struct EstimateKernels<128>;
+extern template struct EstimateKernels<256>;
 
 /// What with_decode_kernels calls its argument with.
-template <class T, int kDim, int kMostHeads, bool kEstimates>
+template <class T, int kDim, int kMostHeads>
 struct DecodeKernelSet {
-  using ReadingShared = BlockShared<kDim, kMostHeads>;
-  using CandidatesShared = cuda::CandidatesShared<kMostHeads>;
-  using ValuesShared = cuda::ValuesShared<kDim, kMostHeads, kEstimates>;
-  static constexpr auto* kReading = reading_kernel<T, kDim, kMostHeads, kEstimates>;
+  static constexpr int kHeadTiles = kMostHeads > 8 ? 2 : 1;
+  template <bool kEstimates>
+  using Values = ValuesShared<kDim, kMostHeads, kEstimates>;
+  using Dense = BlockShared<kDim, kMostHeads>;
+  using Candidates = CandidatesShared<kMostHeads>;
+  static constexpr auto* kDense = dense_kernel<T, kDim, kMostHeads>;
+  static constexpr auto* kScores = scores_kernel<KeySource<T, kDim, kHeadTiles>, kDim, kMostHeads>;
+  template <ShadowCode kCode>
+  static constexpr auto* kEstimates =
+      scores_kernel<ShadowSource<T, kDim, kHeadTiles, kCode>, kDim, kMostHeads>;
   static constexpr auto* kCandidates = candidates_kernel<T, kDim, kMostHeads>;
-  static constexpr auto* kValues = values_kernel<T, kDim, kMostHeads, kEstimates>;
+  template <bool kOfCandidates>
+  static constexpr auto* kValues = values_kernel<T, kDim, kMostHeads, kOfCandidates>;
   static constexpr auto* kMerge = merge_kernel<T, kDim>;
 };
 
-template <int kDim, int kMostHeads, bool kEstimates, class Call>
+template <int kDim, int kMostHeads, class Call>
 cudaError_t with_decode_kernels(const DecodeKernelChoice& choice, Call&& call) {
-  if (choice.bf16) return call(DecodeKernelSet<__nv_bfloat16, kDim, kMostHeads, kEstimates>());
-  return call(DecodeKernelSet<__half, kDim, kMostHeads, kEstimates>());
+  if (choice.bf16) return call(DecodeKernelSet<__nv_bfloat16, kDim, kMostHeads>());
+  return call(DecodeKernelSet<__half, kDim, kMostHeads>());
 }
 
-template <int kDim, bool kEstimates, class Call>
+template <int kDim, class Call>
 cudaError_t with_decode_kernels(const DecodeKernelChoice& choice, Call&& call) {
   switch (choice.most_heads) {
     case 4:
-      return with_decode_kernels<kDim, 4, kEstimates>(choice, call);
+      return with_decode_kernels<kDim, 4>(choice, call);
     case 8:
-      return with_decode_kernels<kDim, 8, kEstimates>(choice, call);
+      return with_decode_kernels<kDim, 8>(choice, call);
     default:
-      return with_decode_kernels<kDim, 16, kEstimates>(choice, call);
+      return with_decode_kernels<kDim, 16>(choice, call);
   }
 }
 
@@ -85,32 +98,10 @@ cudaError_t ready_kernel(Kernel* kernel, std::size_t shared, int& per_processor)
                                                        shared);
 }
 
-template <int kDim, bool kEstimates>
-cudaError_t DecodeKernels<kDim, kEstimates>::prepare(const DecodeKernelChoice& choice,
-                                                     DecodeBlocks& per_processor) {
-  return with_decode_kernels<kDim, kEstimates>(choice, [&](auto kernels) {
-    using Set = decltype(kernels);
-    const int batch = choice.batch;
-    cudaError_t status = ready_kernel(
-        Set::kReading, Set::ReadingShared::bytes(batch), per_processor.reading);
-    if (status == cudaSuccess && kEstimates) {
-      status = ready_kernel(Set::kCandidates, shared_bytes<typename Set::CandidatesShared>(batch),
-                            per_processor.candidates);
-    }
-    if (status == cudaSuccess) {
-      status = ready_kernel(Set::kValues, shared_bytes<typename Set::ValuesShared>(batch),
-                            per_processor.values);
-    }
-    if (status == cudaSuccess) status = want_most_shared_memory(Set::kMerge);
-    return status;
-  });
-}
-
 /// Launches a kernel that waits by itself for the one before it, where devices can do that.
 template <class Kernel>
 cudaError_t launch_behind(Kernel* kernel, int blocks, int threads, std::size_t shared,
-                          bool overlaps, const DecodeArguments& arguments,
-                          const DecodeWorkspace& workspace, cudaStream_t stream) {
+                          const DecodeLaunch& launch) {
   cudaLaunchAttribute attribute = {};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;
@@ -118,37 +109,109 @@ cudaError_t launch_behind(Kernel* kernel, int blocks, int threads, std::size_t s
   config.gridDim = dim3(static_cast<unsigned>(blocks));
   config.blockDim = dim3(static_cast<unsigned>(threads));
   config.dynamicSmemBytes = shared;
-  config.stream = stream;
+  config.stream = launch.stream;
   config.attrs = &attribute;
-  config.numAttrs = overlaps ? 1 : 0;
-  return cudaLaunchKernelEx(&config, kernel, arguments, workspace);
+  config.numAttrs = launch.choice.overlaps ? 1 : 0;
+  return cudaLaunchKernelEx(&config, kernel, launch.arguments, launch.workspace);
 }
 
-template <int kDim, bool kEstimates>
-cudaError_t DecodeKernels<kDim, kEstimates>::launch(const DecodeKernelChoice& choice,
-                                                    const DecodeBlocks& blocks,
-                                                    const DecodeArguments& arguments,
-                                                    const DecodeWorkspace& workspace,
-                                                    cudaStream_t stream) {
-  return with_decode_kernels<kDim, kEstimates>(choice, [&](auto kernels) {
+template <int kDim>
+cudaError_t DecodeKernels<kDim>::prepare(const DecodeKernelChoice& choice,
+                                         DecodeBlocks& per_processor) {
+  return with_decode_kernels<kDim>(choice, [&](auto kernels) {
     using Set = decltype(kernels);
-    const auto behind = [&](auto* kernel, int count, int threads, std::size_t shared) {
-      return launch_behind(kernel, count, threads, shared, choice.overlaps, arguments, workspace,
-                           stream);
-    };
-    const bool may_sift = arguments.modes != nullptr || arguments.method.head_states != nullptr;
-    cudaError_t status = behind(Set::kReading, blocks.reading, kBlockThreads,
-                                Set::ReadingShared::bytes(choice.batch));
-    if (status == cudaSuccess && may_sift && kEstimates) {
-      status = behind(Set::kCandidates, blocks.candidates, kBlockThreads,
-                      shared_bytes<typename Set::CandidatesShared>(choice.batch));
+    const int batch = choice.batch;
+    cudaError_t status = ready_kernel(Set::kDense, Set::Dense::bytes(batch), per_processor.dense);
+    if (status == cudaSuccess) {
+      status = ready_kernel(Set::kScores, shared_bytes<ScoresShared>(batch), per_processor.scores);
     }
-    if (status == cudaSuccess && may_sift) {
-      status = behind(Set::kValues, blocks.values, kBlockThreads,
-                      shared_bytes<typename Set::ValuesShared>(choice.batch));
+    if (status == cudaSuccess) {
+      status = ready_kernel(Set::template kValues<false>,
+                            shared_bytes<typename Set::template Values<false>>(batch),
+                            per_processor.values);
+    }
+    if (status == cudaSuccess) status = want_most_shared_memory(Set::kMerge);
+    return status;
+  });
+}
+
+template <int kDim>
+cudaError_t DecodeKernels<kDim>::launch_dense(const DecodeLaunch& launch) {
+  return with_decode_kernels<kDim>(launch.choice, [&](auto kernels) {
+    using Set = decltype(kernels);
+    return launch_behind(Set::kDense, launch.blocks.dense, kBlockThreads,
+                         Set::Dense::bytes(launch.choice.batch), launch);
+  });
+}
+
+template <int kDim>
+cudaError_t DecodeKernels<kDim>::launch_sifted(const DecodeLaunch& launch) {
+  return with_decode_kernels<kDim>(launch.choice, [&](auto kernels) {
+    using Set = decltype(kernels);
+    const int batch = launch.choice.batch;
+    const cudaError_t status = launch_behind(Set::kScores, launch.blocks.scores, kBlockThreads,
+                                             shared_bytes<ScoresShared>(batch), launch);
+    if (status != cudaSuccess) return status;
+    return launch_behind(Set::template kValues<false>, launch.blocks.values, kBlockThreads,
+                         shared_bytes<typename Set::template Values<false>>(batch), launch);
+  });
+}
+
+template <int kDim>
+cudaError_t DecodeKernels<kDim>::launch_merge(const DecodeLaunch& launch) {
+  return with_decode_kernels<kDim>(launch.choice, [&](auto kernels) {
+    return launch_behind(decltype(kernels)::kMerge,
+                         launch.arguments.batch * launch.arguments.kv_heads, kMergeThreads, 0,
+                         launch);
+  });
+}
+
+template <int kDim>
+cudaError_t EstimateKernels<kDim>::prepare(const DecodeKernelChoice& choice,
+                                           DecodeBlocks& per_processor) {
+  return with_decode_kernels<kDim>(choice, [&](auto kernels) {
+    using Set = decltype(kernels);
+    const int batch = choice.batch;
+    const std::size_t scores = shared_bytes<ScoresShared>(batch);
+    int fp8_scores = 0;
+    cudaError_t status =
+        ready_kernel(Set::template kEstimates<ShadowCode::bits4>, scores, per_processor.scores);
+    if (status == cudaSuccess) {
+      status = ready_kernel(Set::template kEstimates<ShadowCode::fp8>, scores, fp8_scores);
+    }
+    per_processor.scores = std::min(per_processor.scores, fp8_scores);
+    if (status == cudaSuccess) {
+      status = ready_kernel(Set::kCandidates, shared_bytes<typename Set::Candidates>(batch),
+                            per_processor.candidates);
+    }
+    if (status == cudaSuccess) {
+      status = ready_kernel(Set::template kValues<true>,
+                            shared_bytes<typename Set::template Values<true>>(batch),
+                            per_processor.values);
+    }
+    return status;
+  });
+}
+
+template <int kDim>
+cudaError_t EstimateKernels<kDim>::launch_sifted(const DecodeLaunch& launch) {
+  return with_decode_kernels<kDim>(launch.choice, [&](auto kernels) {
+    using Set = decltype(kernels);
+    const int batch = launch.choice.batch;
+    const auto behind = [&](auto* kernel, int blocks, std::size_t shared) {
+      return launch_behind(kernel, blocks, kBlockThreads, shared, launch);
+    };
+    const bool is_fp8 = launch.arguments.shadows.format.code == ShadowCode::fp8;
+    cudaError_t status = behind(is_fp8 ? Set::template kEstimates<ShadowCode::fp8>
+                                       : Set::template kEstimates<ShadowCode::bits4>,
+                                launch.blocks.scores, shared_bytes<ScoresShared>(batch));
+    if (status == cudaSuccess) {
+      status = behind(Set::kCandidates, launch.blocks.candidates,
+                      shared_bytes<typename Set::Candidates>(batch));
     }
     if (status != cudaSuccess) return status;
-    return behind(Set::kMerge, arguments.batch * arguments.kv_heads, kMergeThreads, 0);
+    return behind(Set::template kValues<true>, launch.blocks.values,
+                  shared_bytes<typename Set::template Values<true>>(batch));
   });
 }
 

@@ -17,12 +17,19 @@ struct DecodeKernelChoice {
   bool overlaps = false;   ///< kernels may begin while the one before them ends (sm_90 and newer)
 };
 
+/// All that the launches of a step need.
+struct DecodeLaunch {
+  DecodeKernelChoice choice;
+  DecodeBlocks blocks;
+  DecodeArguments arguments;
+  DecodeWorkspace workspace;
+  cudaStream_t stream = nullptr;
+};
+
 /// Readies the kernels on the current device and tells how many of their blocks fit a
 /// multiprocessor.
 cudaError_t prepare_decode(const DecodeKernelChoice& choice, DecodeBlocks& per_processor);
 
-cudaError_t launch_decode(const DecodeKernelChoice& choice, const DecodeBlocks& blocks,
-                          const DecodeArguments& arguments, const DecodeWorkspace& workspace,
-                          cudaStream_t stream);
+cudaError_t launch_decode(const DecodeLaunch& launch);
 
 }  // namespace sift::cuda

@@ -1,5 +1,5 @@
 #include "sift/kernels/cuda/decode_launch.cuh"
 
 namespace sift::cuda {
-template struct DecodeKernels<256, false>;
+template struct DecodeKernels<256>;
 }  // namespace sift::cuda

@@ -1,5 +1,5 @@
 #include "sift/kernels/cuda/decode_launch.cuh"
 
 namespace sift::cuda {
-template struct DecodeKernels<64, false>;
+template struct DecodeKernels<64>;
 }  // namespace sift::cuda

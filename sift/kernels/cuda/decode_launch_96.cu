@@ -1,5 +1,5 @@
 #include "sift/kernels/cuda/decode_launch.cuh"
 
 namespace sift::cuda {
-template struct DecodeKernels<96, false>;
+template struct DecodeKernels<96>;
 }  // namespace sift::cuda

@@ -1,5 +1,5 @@
 #include "sift/kernels/cuda/decode_launch.cuh"
 
 namespace sift::cuda {
-template struct DecodeKernels<128, true>;
+template struct EstimateKernels<128>;
 }  // namespace sift::cuda

@@ -1,5 +1,5 @@
 #include "sift/kernels/cuda/decode_launch.cuh"
 
 namespace sift::cuda {
-template struct DecodeKernels<64, true>;
+template struct EstimateKernels<64>;
 }  // namespace sift::cuda

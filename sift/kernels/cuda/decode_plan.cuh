@@ -74,9 +74,9 @@ __device__ int first_item_with(float maximum, int items, int lane, const Load& l
 /// The lowest key with the highest score of a head. By one warp.
 __device__ inline int highest_key(const DecodeArguments& a, const DecodeWorkspace& w,
                                   const Item& item, int head, float maximum, int lane) {
-  const int group = a.heads / a.kv_heads;
+  const int group = w.group;
   const KeyCut cut = score_cut(item.length);
-  const ItemSum* sums = w.item_sums + std::int64_t{item.first_sum} * group + head;
+  const ItemSum* sums = w.item_sums + std::int64_t{item.first} * group + head;
   const int first =
       first_item_with(maximum, cut.items(item.length), lane,
                       [&](int i) { return __ldcg(&sums[std::int64_t{i} * group].maximum); });
@@ -94,9 +94,9 @@ __device__ inline int highest_key(const DecodeArguments& a, const DecodeWorkspac
 /// The lowest candidate with the highest exact score of a head. By one warp.
 __device__ inline int highest_candidate(const DecodeArguments& a, const DecodeWorkspace& w,
                                         const Item& item, int head, float maximum, int lane) {
-  const int group = a.heads / a.kv_heads;
+  const int group = w.group;
   const KeyCut cut = value_cut(item.length);
-  const RescoredSum* sums = w.rescored_sums + std::int64_t{item.first_part} * group + head;
+  const RescoredSum* sums = w.rescored_sums + std::int64_t{item.first} * group + head;
   const int first = first_item_with(
       maximum, cut.items(item.length), lane,
       [&](int i) { return __ldcg(&sums[std::int64_t{i} * group].candidates.maximum); });
@@ -110,7 +110,7 @@ __device__ inline int highest_candidate(const DecodeArguments& a, const DecodeWo
   for (int warp = 0; warp < kBlockWarps; ++warp) {
     const int begin = part_of_keys(with, warp).begin;
     const int count =
-        __ldcg(&w.candidate_counts[std::int64_t{item.first_part + first} * kBlockWarps + warp]);
+        __ldcg(&w.candidate_counts[std::int64_t{item.first + first} * kBlockWarps + warp]);
     for (int i = lane; i < count; i += kWarpThreads) {
       if (__ldcg(scores + begin + i) != maximum) continue;
       const int key = __ldcg(&w.candidate_rows[item.scores + begin + i].key);
@@ -137,9 +137,9 @@ __device__ void find_only_keys(HeadPlan& plan, int lane, const Find& find) {
 template <bool kEstimates>
 __device__ void plan_unit(const DecodeArguments& a, const DecodeWorkspace& w, const Item& item,
                           int lane) {
-  const int group = a.heads / a.kv_heads;
+  const int group = w.group;
   const HeadLanes lanes(group, lane);
-  const ItemSum* sums = w.item_sums + std::int64_t{item.first_sum} * group;
+  const ItemSum* sums = w.item_sums + std::int64_t{item.first} * group;
   const ItemSum all = lanes.join_all(score_cut(item.length).items(item.length), [&](int place) {
     const float2 pair = __ldcg(reinterpret_cast<const float2*>(sums + place));
     return ItemSum{pair.x, pair.y};
@@ -161,9 +161,9 @@ __device__ void plan_unit(const DecodeArguments& a, const DecodeWorkspace& w, co
 /// Plans the heads of a unit, all of whose candidates have exact scores. By one warp.
 __device__ inline void replan_unit(const DecodeArguments& a, const DecodeWorkspace& w,
                                    const Item& item, int lane) {
-  const int group = a.heads / a.kv_heads;
+  const int group = w.group;
   const HeadLanes lanes(group, lane);
-  const RescoredSum* sums = w.rescored_sums + std::int64_t{item.first_part} * group;
+  const RescoredSum* sums = w.rescored_sums + std::int64_t{item.first} * group;
   float maximum = -__builtin_huge_valf();
   const ItemSum all = lanes.join_all(value_cut(item.length).items(item.length), [&](int place) {
     const float4 both = __ldcg(reinterpret_cast<const float4*>(sums + place));

@@ -13,7 +13,7 @@ struct CandidatesShared {
   SelectedRows<kMostHeads, Selects::candidates> selected[kBlockWarps];
   ItemSum candidates[kBlockWarps][kMaximumGroup];
   ItemSum others[kBlockWarps][kMaximumGroup];
-  ItemLoopShared items;  ///< last: only the entries of requests that there are have memory
+  ItemLoopShared loop;  ///< last: only the entries of requests that there are have memory
 };
 
 /// Exact scores of the keys that estimates select, of one item after another. They take the places
@@ -26,16 +26,14 @@ class CandidateWorker {
   static constexpr Work kWork = Work::candidates;
 
   __device__ CandidateWorker(const DecodeArguments& a, const DecodeWorkspace& w, Shared& shared)
-      : a_(a), w_(w), shared_(shared), at_(static_cast<int>(threadIdx.x)), group_(a.heads / a.kv_heads) {}
+      : a_(a), w_(w), shared_(shared), at_(static_cast<int>(threadIdx.x)), group_(w.group) {}
 
   __device__ void work(const Item& item) {
     const WarpPart part = part_of_keys(item, warp());
     query_.load(static_cast<const T*>(a_.query) +
                     std::int64_t{item.request * a_.heads + item.kv_head * group_} * kDim,
                 group_, at_);
-    for (auto& tile : sums_) {
-      for (ItemSum& sum : tile) sum = {-__builtin_huge_valf(), 0};
-    }
+    sums_.clear();
     place_ = part.begin;
     Selector selector(a_, w_, shared_.selected[warp()], item, part.begin, part.end, at_.lane);
     while (selector.more()) {
@@ -83,18 +81,9 @@ class CandidateWorker {
         products[i] = is_candidate ? products[i] * scale : -__builtin_huge_valf();
         scores[head * stride + row] = products[i];
       }
-#pragma unroll
-      for (int j = 0; j < 2; ++j) {
-        sums_[h][j] = join(sums_[h][j], sum_of(products[j], products[j + 2]));
-      }
+      sums_.add(products, h);
     }
     place_ += count;
-  }
-
-  static __device__ ItemSum sum_of(float a, float b) {
-    const float maximum = fmaxf(a, b);
-    const float reference = finite_reference(maximum);
-    return {maximum, exp2_fast(a - reference) + exp2_fast(b - reference)};
   }
 
   __device__ void end(const Item& item, const Selector& selector) {
@@ -118,24 +107,11 @@ class CandidateWorker {
         replan_unit(a_, w_, item, at_.lane);
       }
     }
-    __syncthreads();
   }
 
   // Puts the sums of the warp's part where the block adds them.
   __device__ void share(const Selector& selector) {
-#pragma unroll
-    for (int h = 0; h < kHeadTiles; ++h) {
-#pragma unroll
-      for (int j = 0; j < 2; ++j) {
-        ItemSum& sum = sums_[h][j];
-#pragma unroll
-        for (int distance = 4; distance < kWarpThreads; distance *= 2) {
-          sum = join(sum, {__shfl_xor_sync(kAllLanes, sum.maximum, distance),
-                           __shfl_xor_sync(kAllLanes, sum.sum, distance)});
-        }
-        if (at_.g == 0) shared_.candidates[warp()][8 * h + 2 * at_.t + j] = sum;
-      }
-    }
+    sums_.share(shared_.candidates[warp()], at_.lane);
     const auto& plans = shared_.selected[warp()].plans;
 #pragma unroll
     for (int head = 0; head < kMostHeads; ++head) {
@@ -156,7 +132,7 @@ class CandidateWorker {
   int group_;
   int place_ = 0;  // of the next candidate among the entries of the unit
   GatherQuery<kDim, kHeadTiles> query_;
-  ItemSum sums_[kHeadTiles][2];  // of head 8 h + 2t + j
+  LaneSums<kHeadTiles> sums_;
 };
 
 }  // namespace sift::cuda

@@ -70,7 +70,7 @@ class RowSelector {
       : a_(a),
         selected_(selected),
         rows_(a.cache, item.request),
-        group_(a.heads / a.kv_heads),
+        group_(w.group),
         lane_(lane),
         length_(item.length),
         stride_(score_stride(item.length)),

@@ -37,6 +37,49 @@ __device__ V sum_lanes(V value) {
   return value;
 }
 
+/// Maxima and sums of scores that a lane has of heads 8 h + 2t + j.
+template <int kHeadTiles>
+struct LaneSums {
+  ItemSum of[kHeadTiles][2];
+
+  __device__ void clear() {
+#pragma unroll
+    for (auto& tile : of) {
+      for (ItemSum& sum : tile) sum = {-__builtin_huge_valf(), 0};
+    }
+  }
+
+  /// Scores of two keys: [i] is that of key i / 2 under head 8 h + 2t + i % 2.
+  __device__ void add(const float (&scores)[4], int h) {
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      ItemSum& sum = of[h][j];
+      const float maximum = fmaxf(sum.maximum, fmaxf(scores[j], scores[j + 2]));
+      const float reference = finite_reference(maximum);
+      sum.sum = sum.sum * exp2_fast(sum.maximum - reference) +
+                (exp2_fast(scores[j] - reference) + exp2_fast(scores[j + 2] - reference));
+      sum.maximum = maximum;
+    }
+  }
+
+  /// Puts those of the whole warp, of which each lane has its own part, into `shared`.
+  __device__ void share(ItemSum* shared, int lane) {
+#pragma unroll
+    for (int h = 0; h < kHeadTiles; ++h) {
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        ItemSum sum = of[h][j];
+#pragma unroll
+        for (int distance = 4; distance < kWarpThreads; distance *= 2) {
+          sum = join(sum, {__shfl_xor_sync(kAllLanes, sum.maximum, distance),
+                           __shfl_xor_sync(kAllLanes, sum.sum, distance)});
+        }
+        if (lane < 4) shared[8 * h + 2 * lane + j] = sum;
+      }
+    }
+  }
+};
+
 /// Counts an item of a unit that is complete; whether it is the last of `items`. By one warp.
 __device__ inline bool completes(unsigned* counter, int items, int lane) {
   __syncwarp();

@@ -16,7 +16,7 @@ struct ValuesShared {
   SelectedRows<kMostHeads, kSelects> selected[kBlockWarps];
   float weights[kBlockWarps][kMaximumGroup];
   alignas(16) float values[kBlockWarps][kHeadsAdded][kStride];
-  ItemLoopShared items;  ///< last: only the entries of requests that there are have memory
+  ItemLoopShared loop;  ///< last: only the entries of requests that there are have memory
 };
 
 /// Adds up the values of the keys that their scores select, of one item after another: each warp of
@@ -28,7 +28,7 @@ class ValueWorker {
   static constexpr Work kWork = Work::values;
 
   __device__ ValueWorker(const DecodeArguments& a, const DecodeWorkspace& w, Shared& shared)
-      : a_(a), w_(w), shared_(shared), at_(static_cast<int>(threadIdx.x)), group_(a.heads / a.kv_heads) {}
+      : a_(a), w_(w), shared_(shared), at_(static_cast<int>(threadIdx.x)), group_(w.group) {}
 
   __device__ void work(const Item& item) {
     WarpPart part = part_of_keys(item, warp());
@@ -99,7 +99,7 @@ class ValueWorker {
   }
 
   // Adds the warps' sums, some heads at a time, and writes them as the item's partial result
-  // [group, kDim]. Whole block; ends with a barrier.
+  // [group, kDim]. Whole block.
   __device__ void write(const Item& item, const Sums& sums) const {
     if (at_.g == 0) {
 #pragma unroll
@@ -110,6 +110,7 @@ class ValueWorker {
     }
     float* partial = w_.partials + std::int64_t{item.partial} * group_ * kDim;
     for (int begin = 0; begin < group_; begin += Shared::kHeadsAdded) {
+      if (begin > 0) __syncthreads();  // others may still read what is overwritten
       const int end = min(begin + Shared::kHeadsAdded, group_);
       share(sums, begin, end);
       __syncthreads();
@@ -129,7 +130,6 @@ class ValueWorker {
         for (const auto& of_warp : shared_.weights) weights += of_warp[threadIdx.x];
         w_.item_masses[std::int64_t{item.number} * group_ + threadIdx.x] = weights;
       }
-      __syncthreads();
     }
   }
 

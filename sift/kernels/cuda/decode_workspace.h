@@ -70,15 +70,18 @@ struct UnitProgress {
 
 /// Counters of a whole step. All are zero between steps.
 struct StepProgress {
-  unsigned reading = 0;     ///< claimed items that read all their keys
-  unsigned values = 0;      ///< claimed items of values, beyond the first of each block
-  unsigned candidates = 0;  ///< claimed items of candidates, beyond the first of each block
+  unsigned dense = 0;  ///< claimed items
+  // Items claimed beyond the first of each block:
+  unsigned scores = 0;
+  unsigned candidates = 0;
+  unsigned values = 0;
 };
 
 /// The caller's workspace, cut up. A unit is one KV head of one request. Items are runs of a unit's
 /// keys: of scores or of dense attention, and (longer ones) of values. Of each kind they are
 /// numbered over requests, KV heads and runs; dense ones behind those of sifted requests.
 struct DecodeWorkspace {
+  int group = 0;                    ///< query heads of a KV head
   int item_capacity = 0;            ///< of each kind
   std::int64_t score_capacity = 0;  ///< rows
   StepProgress* step = nullptr;
