@@ -44,7 +44,10 @@ __device__ void work_on_items(const DecodeArguments& a, const DecodeWorkspace& w
   constexpr bool kWaitsFirst = Worker::kWork == Work::scores;
   ItemLoopShared& loop = shared.loop;
   if constexpr (kWaitsFirst) wait_for_previous_kernel();
-  if (threadIdx.x < kWarpThreads) loop.table.fill(a, static_cast<int>(threadIdx.x));
+  if (threadIdx.x < kWarpThreads) {
+    constexpr ItemKind kKind = kWaitsFirst ? kScores : kValues;
+    loop.table.fill<kKind, kScoreRows>(a, static_cast<int>(threadIdx.x));
+  }
   __syncthreads();
   if constexpr (kWaitsFirst) loop.table.check(a, w);
   const int items = loop.table.sifted_items(Worker::kWork);

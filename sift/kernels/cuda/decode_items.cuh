@@ -33,9 +33,11 @@ __device__ inline int log_item_keys(int length) {
   return length <= 16384 ? 8 : length <= 32768 ? 9 : length <= 65536 ? 10 : length <= 131072 ? 11 : 12;
 }
 
-/// Items of scores of a sifted request.
-__device__ inline KeyCut score_cut(int length) {
-  const int log_keys = log_item_keys(length);
+/// Items of scores of a sifted request. Those of estimates are longer: they read fewer bytes, and a
+/// query costs more to prepare.
+__device__ inline KeyCut score_cut(int length, bool estimates) {
+  const int log_exact = length <= 8192 ? 8 : length <= 16384 ? 9 : length <= 65536 ? 10 : length <= 131072 ? 11 : 12;
+  const int log_keys = estimates ? min(log_exact + (length <= 16384 ? 1 : 2), 12) : log_exact;
   return {log_keys, log_keys, 0};
 }
 /// Items of values of a sifted request, and of its candidates.
@@ -76,7 +78,8 @@ struct Item {
   int end = 0;              ///< one past the last key
   int number = 0;           ///< among the item sums (scores, dense), or items of values
   int partial = 0;          ///< among the partial results (values, dense)
-  int first = 0;            ///< item of the unit of its kind (scores, candidates, values)
+  int first = 0;            ///< item of the unit of its kind (scores, candidates, values); the
+                            ///< others follow at distances of kv_heads
   std::int64_t scores = 0;  ///< where the unit's scores begin, in rows
 };
 
@@ -102,12 +105,15 @@ __device__ inline RequestMode mode_of(const DecodeArguments& a, int request) {
   return a.modes == nullptr ? RequestMode::dense : a.modes[request];
 }
 
+/// Whether a step estimates the scores of requests that sift.
+__device__ inline bool estimates(const DecodeArguments& a) { return a.shadows.tiles != nullptr; }
+
 /// The counts of one request and KV head.
-__device__ inline ItemCounts counts_of(int length, RequestMode mode) {
+__device__ inline ItemCounts counts_of(const DecodeArguments& a, int length, RequestMode mode) {
   ItemCounts counts;
   counts.of[kScoreRows] = score_stride(length) / kScoreRowPadding;
   if (mode == RequestMode::sift) {
-    counts.of[kScores] = score_cut(length).items(length);
+    counts.of[kScores] = score_cut(length, estimates(a)).items(length);
     counts.of[kValues] = value_cut(length).items(length);
   } else {
     const KeyCut dense = dense_cut(length);
@@ -129,7 +135,8 @@ struct ItemTable {
   ItemCounts all;
   RequestEntry requests[kMaximumBatch];
 
-  /// By one whole warp.
+  /// By one whole warp. Of the requests before each only the kinds `kWanted` are counted.
+  template <ItemKind... kWanted>
   __device__ void fill(const DecodeArguments& a, int lane) {
     ItemCounts total;
     for (int first = 0; first < a.batch; first += kWarpThreads) {
@@ -139,11 +146,13 @@ struct ItemTable {
       if (b < a.batch) {
         entry.length = a.lengths[b];
         entry.mode = mode_of(a, b);
-        counts = counts_of(entry.length, entry.mode);
+        counts = counts_of(a, entry.length, entry.mode);
       }
+      ((entry.before.of[kWanted] = total.of[kWanted] + sum_before(counts.of[kWanted] * a.kv_heads, lane)), ...);
 #pragma unroll
       for (int kind = 0; kind < kItemKinds; ++kind) {
-        entry.before.of[kind] = sum_before(counts.of[kind] * a.kv_heads, lane, total.of[kind]);
+        total.of[kind] +=
+            static_cast<int>(__reduce_add_sync(kAllLanes, counts.of[kind])) * a.kv_heads;
       }
       if (b < a.batch) requests[b] = entry;
     }
@@ -178,27 +187,33 @@ struct ItemTable {
   }
 
  private:
-  // Sum of the lanes before this one and of `total`, to which all lanes are added.
-  static __device__ int sum_before(int count, int lane, int& total) {
+  // Sum of the lanes before this one.
+  static __device__ int sum_before(int count, int lane) {
     int sum = count;
+#pragma unroll
     for (int distance = 1; distance < kWarpThreads; distance *= 2) {
       const int other = __shfl_up_sync(kAllLanes, sum, distance);
       if (lane >= distance) sum += other;
     }
-    const int mine = total + sum - count;
-    total += __shfl_sync(kAllLanes, sum, kWarpThreads - 1);
-    return mine;
+    return sum - count;
   }
 
+  // KV heads of a request take turns, since they lie side by side in the cache.
   template <ItemKind kKind>
   __device__ Item sifted_item(const DecodeArguments& a, Work work, int number) const {
     const RequestEntry& request = find<kKind>(a, number);
-    const KeyCut cut = kKind == kScores ? score_cut(request.length) : value_cut(request.length);
-    const int items = cut.items(request.length);
-    Item item = place(request, work, cut, number - request.before.of[kKind], items, 0);
-    item.first = request.before.of[kKind] + item.kv_head * items;
-    item.number += request.before.of[kKind];
-    item.partial = item.number;
+    const int among = number - request.before.of[kKind];
+    const int run = static_cast<int>((static_cast<float>(among) + 0.5F) / static_cast<float>(a.kv_heads));
+    const KeyCut cut =
+        kKind == kScores ? score_cut(request.length, estimates(a)) : value_cut(request.length);
+    Item item;
+    item.work = work;
+    item.kv_head = among - run * a.kv_heads;
+    item.begin = cut.begin(run);
+    item.end = min(cut.begin(run + 1), request.length);
+    item.first = request.before.of[kKind] + item.kv_head;
+    item.number = item.partial = number;
+    place(request, item);
     return item;
   }
 
@@ -217,7 +232,7 @@ struct ItemTable {
     return item;
   }
 
-  // The request whose items of one kind include `number`.
+  // The request whose items of one kind include `number`: the last one before which no more are.
   template <ItemKind kKind>
   __device__ const RequestEntry& find(const DecodeArguments& a, int number) const {
     int low = 0;
@@ -236,16 +251,20 @@ struct ItemTable {
                         int each, int first) const {
     Item item;
     item.work = work;
+    item.kv_head = among / each;
+    const int run = first + among - item.kv_head * each;
+    item.number = item.kv_head * cut.items(request.length) + run;
+    item.begin = cut.begin(run);
+    item.end = min(cut.begin(run + 1), request.length);
+    place(request, item);
+    return item;
+  }
+
+  __device__ void place(const RequestEntry& request, Item& item) const {
     item.request = static_cast<int>(&request - requests);
     item.length = request.length;
-    item.kv_head = among / each;
-    const int place = first + among - item.kv_head * each;
-    item.number = item.kv_head * cut.items(request.length) + place;
-    item.begin = cut.begin(place);
-    item.end = min(cut.begin(place + 1), request.length);
     item.scores = std::int64_t{request.before.of[kScoreRows]} * kScoreRowPadding +
                   std::int64_t{item.kv_head} * score_stride(item.length);
-    return item;
   }
 };
 

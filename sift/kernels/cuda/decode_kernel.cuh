@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(kBlockThreads, (dense_blocks<kDim, kMostHeads>
   wait_for_previous_kernel();
   let_next_kernel_begin();
   ItemTable& table = shared.table;
-  if (c.warp == 0) table.fill(a, c.at.lane);
+  if (c.warp == 0) table.fill<kDense, kShortDense, kScoreRows>(a, c.at.lane);
   __syncthreads();
   table.check(a, w);
   if (table.all.dense() == 0) return;

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <algorithm>
+#include <limits>
+
 #include "sift/kernels/cuda/decode_kernel.cuh"
 #include "sift/kernels/cuda/decode_launch.h"
 #include "sift/kernels/cuda/decode_merge.cuh"
@@ -41,9 +44,15 @@ struct DecodeKernelSet {
   using Candidates = CandidatesShared<kMostHeads>;
   static constexpr auto* kDense = dense_kernel<T, kDim, kMostHeads>;
   static constexpr auto* kScores = scores_kernel<KeySource<T, kDim, kHeadTiles>, kDim, kMostHeads>;
-  template <ShadowCode kCode>
+  /// kBlock: values that share a scale, or 0 for fp8.
+  template <int kBlock>
   static constexpr auto* kEstimates =
-      scores_kernel<ShadowSource<T, kDim, kHeadTiles, kCode>, kDim, kMostHeads>;
+      scores_kernel<ShadowSource<T, kDim, kHeadTiles, kBlock>, kDim, kMostHeads>;
+  /// That of a format; a head of 96 values has blocks of 32 alone.
+  static auto* estimates(const KeyShadowFormat& format) {
+    if (format.code == ShadowCode::fp8) return kEstimates<0>;
+    return format.block == 32 ? kEstimates<32> : kEstimates<kDim % 64 == 0 ? 64 : 32>;
+  }
   static constexpr auto* kCandidates = candidates_kernel<T, kDim, kMostHeads>;
   template <bool kOfCandidates>
   static constexpr auto* kValues = values_kernel<T, kDim, kMostHeads, kOfCandidates>;
@@ -172,14 +181,17 @@ cudaError_t EstimateKernels<kDim>::prepare(const DecodeKernelChoice& choice,
   return with_decode_kernels<kDim>(choice, [&](auto kernels) {
     using Set = decltype(kernels);
     const int batch = choice.batch;
-    const std::size_t scores = shared_bytes<ScoresShared>(batch);
-    int fp8_scores = 0;
-    cudaError_t status =
-        ready_kernel(Set::template kEstimates<ShadowCode::bits4>, scores, per_processor.scores);
-    if (status == cudaSuccess) {
-      status = ready_kernel(Set::template kEstimates<ShadowCode::fp8>, scores, fp8_scores);
+    cudaError_t status = cudaSuccess;
+    int least = std::numeric_limits<int>::max();
+    for (const KeyShadowFormat& format :
+         {KeyShadowFormat{ShadowCode::bits4, 32}, KeyShadowFormat{ShadowCode::bits4, 64},
+          KeyShadowFormat{ShadowCode::fp8}}) {
+      if (status != cudaSuccess) return status;
+      int fit = 0;
+      status = ready_kernel(Set::estimates(format), shared_bytes<ScoresShared>(batch), fit);
+      least = std::min(least, fit);
     }
-    per_processor.scores = std::min(per_processor.scores, fp8_scores);
+    per_processor.scores = least;
     if (status == cudaSuccess) {
       status = ready_kernel(Set::kCandidates, shared_bytes<typename Set::Candidates>(batch),
                             per_processor.candidates);
@@ -201,9 +213,7 @@ cudaError_t EstimateKernels<kDim>::launch_sifted(const DecodeLaunch& launch) {
     const auto behind = [&](auto* kernel, int blocks, std::size_t shared) {
       return launch_behind(kernel, blocks, kBlockThreads, shared, launch);
     };
-    const bool is_fp8 = launch.arguments.shadows.format.code == ShadowCode::fp8;
-    cudaError_t status = behind(is_fp8 ? Set::template kEstimates<ShadowCode::fp8>
-                                       : Set::template kEstimates<ShadowCode::bits4>,
+    cudaError_t status = behind(Set::estimates(launch.arguments.shadows.format),
                                 launch.blocks.scores, shared_bytes<ScoresShared>(batch));
     if (status == cudaSuccess) {
       status = behind(Set::kCandidates, launch.blocks.candidates,

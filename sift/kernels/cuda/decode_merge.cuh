@@ -12,7 +12,7 @@ __device__ inline ItemCounts counts_before(const DecodeArguments& a, int request
                                            ItemCounts& all) {
   ItemCounts before;
   for (int b = lane; b < a.batch; b += kWarpThreads) {
-    const ItemCounts counts = counts_of(a.lengths[b], mode_of(a, b));
+    const ItemCounts counts = counts_of(a, a.lengths[b], mode_of(a, b));
 #pragma unroll
     for (int kind = 0; kind < kItemKinds; ++kind) {
       all.of[kind] += counts.of[kind];
@@ -34,9 +34,9 @@ struct UnitResults {
   int group;
   bool sifted;
   int items;  ///< of values, or dense ones
+  int step;   ///< from one to the next among partial results
   std::int64_t first_partial;
-  std::int64_t first_sum;   ///< of dense items
-  std::int64_t first_mass;  ///< of items of values
+  std::int64_t first_sum;  ///< of dense items
 };
 
 __device__ inline UnitResults unit_results(const DecodeArguments& a, int unit, int lane) {
@@ -49,10 +49,11 @@ __device__ inline UnitResults unit_results(const DecodeArguments& a, int unit, i
   ItemCounts all;
   const ItemCounts before = counts_before(a, u.request, lane, all);
   u.items = (u.sifted ? value_cut(length) : dense_cut(length)).items(length);
-  const int among = (u.sifted ? before.of[kValues] : before.dense()) + u.kv_head * u.items;
+  u.step = u.sifted ? a.kv_heads : 1;
+  const int among =
+      u.sifted ? before.of[kValues] + u.kv_head : before.dense() + u.kv_head * u.items;
   u.first_partial = u.sifted ? among : all.of[kValues] + among;
   u.first_sum = all.of[kScores] + among;
-  u.first_mass = among;
   return u;
 }
 
@@ -70,7 +71,7 @@ __device__ inline HeadFactors sifted_factors(const DecodeArguments& a, const Dec
   const int head = u.request * a.heads + u.kv_head * u.group + i;
   float mass = 0;
   for (int item = lane; item < u.items; item += kWarpThreads) {
-    mass += w.item_masses[(u.first_mass + item) * u.group + i];
+    mass += w.item_masses[(u.first_partial + item * u.step) * u.group + i];
   }
   const HeadPlan plan = w.plans[head];
   HeadFactors factors = {exp2_fast(finite_reference(plan.maximum) - plan.log_sum_exp), 0, 0};
@@ -126,7 +127,7 @@ __device__ inline float4 add_partials(const DecodeWorkspace& w, const UnitResult
 #pragma unroll
     for (int k = 0; k < kBatch; ++k) {
       const int i = min(first + k, end - 1);
-      part[k] = *reinterpret_cast<const float4*>(partial + std::int64_t{i} * size);
+      part[k] = *reinterpret_cast<const float4*>(partial + std::int64_t{i} * u.step * size);
       factor[k] = reference;
       if (!u.sifted) factor[k] = sums[std::int64_t{i} * u.group].maximum;
     }

@@ -16,14 +16,14 @@ struct HeadLanes {
   __device__ HeadLanes(int heads, int lane)
       : group(heads), parts(kWarpThreads / heads), head(lane % heads), part(lane / heads) {}
 
-  /// Maximum and sum of all items, of which load(place) gives one, places being [items, group];
-  /// complete in the lanes of part 0, one a head.
+  /// Maximum and sum of all items, of which load(item, head) gives one; complete in the lanes of part
+  /// 0, one a head.
   template <class Load>
   __device__ ItemSum join_all(int items, const Load& load) const {
     ItemSum all{-__builtin_huge_valf(), 0};
     if (part < parts) {
 #pragma unroll 4
-      for (int i = part; i < items; i += parts) all = join(all, load(i * group + head));
+      for (int i = part; i < items; i += parts) all = join(all, load(i, head));
     }
     const ItemSum mine = all;
     for (int other = 1; other < parts; ++other) {
@@ -71,15 +71,20 @@ __device__ int first_item_with(float maximum, int items, int lane, const Load& l
   return lowest_of_lanes(first);
 }
 
+/// Among [items, group], the place of run `i` of an item's unit.
+__device__ inline std::int64_t place_of(const DecodeArguments& a, const DecodeWorkspace& w,
+                                        const Item& item, int i, int head) {
+  return (std::int64_t{item.first} + i * a.kv_heads) * w.group + head;
+}
+
 /// The lowest key with the highest score of a head. By one warp.
 __device__ inline int highest_key(const DecodeArguments& a, const DecodeWorkspace& w,
                                   const Item& item, int head, float maximum, int lane) {
   const int group = w.group;
-  const KeyCut cut = score_cut(item.length);
-  const ItemSum* sums = w.item_sums + std::int64_t{item.first} * group + head;
-  const int first =
-      first_item_with(maximum, cut.items(item.length), lane,
-                      [&](int i) { return __ldcg(&sums[std::int64_t{i} * group].maximum); });
+  const KeyCut cut = score_cut(item.length, estimates(a));
+  const int first = first_item_with(maximum, cut.items(item.length), lane, [&](int i) {
+    return __ldcg(&w.item_sums[place_of(a, w, item, i, head)].maximum);
+  });
   if (first < 0) return HeadPlan::kNone;
   const float* scores =
       w.scores + item.scores * group + std::int64_t{head} * score_stride(item.length);
@@ -96,10 +101,9 @@ __device__ inline int highest_candidate(const DecodeArguments& a, const DecodeWo
                                         const Item& item, int head, float maximum, int lane) {
   const int group = w.group;
   const KeyCut cut = value_cut(item.length);
-  const RescoredSum* sums = w.rescored_sums + std::int64_t{item.first} * group + head;
-  const int first = first_item_with(
-      maximum, cut.items(item.length), lane,
-      [&](int i) { return __ldcg(&sums[std::int64_t{i} * group].candidates.maximum); });
+  const int first = first_item_with(maximum, cut.items(item.length), lane, [&](int i) {
+    return __ldcg(&w.rescored_sums[place_of(a, w, item, i, head)].candidates.maximum);
+  });
   if (first < 0) return HeadPlan::kNone;
   Item with = item;
   with.begin = cut.begin(first);
@@ -110,7 +114,7 @@ __device__ inline int highest_candidate(const DecodeArguments& a, const DecodeWo
   for (int warp = 0; warp < kBlockWarps; ++warp) {
     const int begin = part_of_keys(with, warp).begin;
     const int count =
-        __ldcg(&w.candidate_counts[std::int64_t{item.first + first} * kBlockWarps + warp]);
+        __ldcg(&w.candidate_counts[(std::int64_t{item.first} + first * a.kv_heads) * kBlockWarps + warp]);
     for (int i = lane; i < count; i += kWarpThreads) {
       if (__ldcg(scores + begin + i) != maximum) continue;
       const int key = __ldcg(&w.candidate_rows[item.scores + begin + i].key);
@@ -139,9 +143,10 @@ __device__ void plan_unit(const DecodeArguments& a, const DecodeWorkspace& w, co
                           int lane) {
   const int group = w.group;
   const HeadLanes lanes(group, lane);
-  const ItemSum* sums = w.item_sums + std::int64_t{item.first} * group;
-  const ItemSum all = lanes.join_all(score_cut(item.length).items(item.length), [&](int place) {
-    const float2 pair = __ldcg(reinterpret_cast<const float2*>(sums + place));
+  const int items = score_cut(item.length, kEstimates).items(item.length);
+  const ItemSum all = lanes.join_all(items, [&](int i, int of) {
+    const ItemSum* sum = w.item_sums + place_of(a, w, item, i, of);
+    const float2 pair = __ldcg(reinterpret_cast<const float2*>(sum));
     return ItemSum{pair.x, pair.y};
   });
   const int head = item.kv_head * group + lane;
@@ -163,10 +168,10 @@ __device__ inline void replan_unit(const DecodeArguments& a, const DecodeWorkspa
                                    const Item& item, int lane) {
   const int group = w.group;
   const HeadLanes lanes(group, lane);
-  const RescoredSum* sums = w.rescored_sums + std::int64_t{item.first} * group;
   float maximum = -__builtin_huge_valf();
-  const ItemSum all = lanes.join_all(value_cut(item.length).items(item.length), [&](int place) {
-    const float4 both = __ldcg(reinterpret_cast<const float4*>(sums + place));
+  const ItemSum all = lanes.join_all(value_cut(item.length).items(item.length), [&](int i, int of) {
+    const RescoredSum* sum = w.rescored_sums + place_of(a, w, item, i, of);
+    const float4 both = __ldcg(reinterpret_cast<const float4*>(sum));
     maximum = fmaxf(maximum, both.x);
     return join({both.x, both.y}, {both.z, both.w});
   });

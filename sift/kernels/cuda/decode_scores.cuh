@@ -52,19 +52,17 @@ class KeySource {
   GatherQuery<kDim, kHeadTiles> query_;
 };
 
-/// Where a warp reads shadows for estimates.
-template <class T, int kDim, int kHeadTiles, ShadowCode kCode>
+/// Where a warp reads shadows for estimates. kBlock: values that share a scale, or 0 for fp8.
+template <class T, int kDim, int kHeadTiles, int kBlock>
 class ShadowSource {
  public:
   static constexpr bool kEstimates = true;
-  using Rows = ShadowRows<kDim, kCode>;
+  using Rows = ShadowRows<kDim, kBlock>;
 
   __device__ ShadowSource(const DecodeArguments& a, int group, const Item& item,
                           const LanePlace& at)
       : tiles_(static_cast<const char*>(a.shadows.tiles) + item.kv_head * a.shadows.head_stride),
         page_stride_(a.shadows.page_stride),
-        tile_bytes_(shadow_tile_bytes(a.shadows.format, kDim)),
-        block_(static_cast<int>(a.shadows.format.block)),
         rows_(a.cache, item.request),
         at_(at) {
     query_.load(static_cast<const T*>(a.query) +
@@ -73,9 +71,8 @@ class ShadowSource {
   }
 
   __device__ void load(Rows& rows, int key, int page) const {
-    rows.load(tiles_ + page * page_stride_ +
-                  std::int64_t{rows_.slot(key) / kShadowTileKeys} * tile_bytes_,
-              block_, at_);
+    const unsigned tile = static_cast<unsigned>(rows_.slot(key)) / kShadowTileKeys;
+    rows.load(tiles_ + page * page_stride_ + std::uint64_t{tile} * Rows::kTileBytes, at_);
   }
   __device__ void multiply(float (&scores)[4], const Rows& rows, int h) const {
     rows.multiply(scores, query_, h);
@@ -84,8 +81,6 @@ class ShadowSource {
  private:
   const char* tiles_;
   std::int64_t page_stride_;
-  int tile_bytes_;
-  int block_;
   RowFinder rows_;
   LanePlace at_;
   ShadowQuery<kDim, kHeadTiles> query_;
@@ -186,7 +181,7 @@ class ScoreWorker {
         w_.item_sums[std::int64_t{item.number} * group_ + at_.lane] = all;
       }
       UnitProgress& unit = w_.units[item.request * a_.kv_heads + item.kv_head];
-      if (completes(&unit.scored, score_cut(item.length).items(item.length), at_.lane)) {
+      if (completes(&unit.scored, score_cut(item.length, Source::kEstimates).items(item.length), at_.lane)) {
         plan_unit<Source::kEstimates>(a_, w_, item, at_.lane);
       }
     }

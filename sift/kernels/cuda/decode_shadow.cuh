@@ -123,31 +123,25 @@ __device__ inline void multiply_step(float (&sums)[4], const std::uint32_t (&pai
   }
 }
 
-/// Shadows of keys g and g + 8 of a tile, of each the codes of the lane's part of the query.
-template <int kDim, ShadowCode kCode>
-struct ShadowRows;
-
-template <int kDim>
-struct ShadowRows<kDim, ShadowCode::bits4> {
+/// Shadows of keys g and g + 8 of a tile, of each the codes of the lane's part of the query. kBlock:
+/// values that share a scale, or 0 for fp8.
+template <int kDim, int kBlock>
+struct ShadowRows {
   static constexpr int kSteps = kDim / 32;
+  static constexpr int kScales = kDim / kBlock;
+  static constexpr int kTileBytes = 8 * kDim + kTileKeys * kScales * 4;
   /// Every second code is multiplied as 16 times what it is.
   static constexpr float kOdd = 1.0F / 16;
   std::uint32_t codes[2][kSteps];
-  std::uint32_t scales[2][kSteps];  ///< scale and zero of each step's block
+  std::uint32_t scales[2][kScales];  ///< and zeros
 
-  __device__ void load(const char* tile, int block, const LanePlace& at) {
+  __device__ void load(const char* tile, const LanePlace& at) {
+    const char* of_lane = tile + at.lane * kSteps * 4;
+    const char* of_key = tile + 8 * kDim + at.g * kScales * 4;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      load_words<kSteps>(codes[half], tile + (half * kWarpThreads + at.lane) * kSteps * 4);
-      const char* of_key = tile + 8 * kDim + (8 * half + at.g) * (kDim / block * 4);
-      if (block == 32) {
-        load_words<kSteps>(scales[half], of_key);
-      } else if constexpr (kSteps % 2 == 0) {
-        std::uint32_t wide[kSteps / 2];
-        load_words<kSteps / 2>(wide, of_key);
-#pragma unroll
-        for (int s = 0; s < kSteps; ++s) scales[half][s] = wide[s / 2];
-      }
+      load_words<kSteps>(codes[half], of_lane + half * kWarpThreads * kSteps * 4);
+      load_words<kScales>(scales[half], of_key + half * 8 * kScales * 4);
     }
   }
 
@@ -174,7 +168,8 @@ struct ShadowRows<kDim, ShadowCode::bits4> {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const float2 scale =
-            __half22float2(*reinterpret_cast<const __half2*>(&scales[i / 2][s]));
+            __half22float2(
+            *reinterpret_cast<const __half2*>(&scales[i / 2][s * kScales / kSteps]));
         scaled[i] += scale.x * sums[i];
         shifted[i] += scale.y * query.sums[h][s][i % 2];
       }
@@ -187,18 +182,20 @@ struct ShadowRows<kDim, ShadowCode::bits4> {
 };
 
 template <int kDim>
-struct ShadowRows<kDim, ShadowCode::fp8> {
+struct ShadowRows<kDim, 0> {
   static constexpr int kSteps = kDim / 32;
+  static constexpr int kTileBytes = 16 * kDim + kTileKeys * 4;
   static constexpr float kOdd = 1;
   std::uint32_t codes[2][2 * kSteps];
   float scales[2];
 
-  __device__ void load(const char* tile, int, const LanePlace& at) {
-    const auto* all = reinterpret_cast<const float*>(tile + 16 * kDim);
+  __device__ void load(const char* tile, const LanePlace& at) {
+    const char* of_lane = tile + at.lane * kSteps * 8;
+    const auto* of_key = reinterpret_cast<const float*>(tile + 16 * kDim) + at.g;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      load_words<2 * kSteps>(codes[half], tile + (half * kWarpThreads + at.lane) * kSteps * 8);
-      scales[half] = __ldg(all + 8 * half + at.g);
+      load_words<2 * kSteps>(codes[half], of_lane + half * kWarpThreads * kSteps * 8);
+      scales[half] = __ldcs(of_key + 8 * half);
     }
   }
 

@@ -68,13 +68,17 @@ struct LaneSums {
     for (int h = 0; h < kHeadTiles; ++h) {
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
-        ItemSum sum = of[h][j];
+        float maximum = of[h][j].maximum;
 #pragma unroll
         for (int distance = 4; distance < kWarpThreads; distance *= 2) {
-          sum = join(sum, {__shfl_xor_sync(kAllLanes, sum.maximum, distance),
-                           __shfl_xor_sync(kAllLanes, sum.sum, distance)});
+          maximum = fmaxf(maximum, __shfl_xor_sync(kAllLanes, maximum, distance));
         }
-        if (lane < 4) shared[8 * h + 2 * lane + j] = sum;
+        float sum = of[h][j].sum * exp2_fast(of[h][j].maximum - finite_reference(maximum));
+#pragma unroll
+        for (int distance = 4; distance < kWarpThreads; distance *= 2) {
+          sum += __shfl_xor_sync(kAllLanes, sum, distance);
+        }
+        if (lane < 4) shared[8 * h + 2 * lane + j] = {maximum, sum};
       }
     }
   }
