@@ -32,6 +32,12 @@ __device__ inline uint2 load_row_8(const char* from) {
   return v;
 }
 
+/// The same address, which the compiler does not work out once more for each load that is near it.
+__device__ inline const char* settled(const char* address) {
+  asm volatile("" : "+l"(address));
+  return address;
+}
+
 /// Bytes from `side` of a row at `offset`.
 __device__ inline std::int64_t row_bytes(std::uint32_t offset) {
   return static_cast<std::int64_t>(std::uint64_t{offset} * 16);
@@ -49,34 +55,27 @@ struct ValueRows {
   static __device__ int dimension(int i, int g) {
     return i / kPiece * (16 * kPiece) + g * (2 * kPiece) + i % kPiece * 2;
   }
-  /// Row `i` of the four.
-  static __device__ int row(int i, int t) { return 2 * t + i % 2 + i / 2 * 8; }
 
-  /// `side`: the first row of all. Rows from `count` on become zeros.
-  template <bool kAll>
-  __device__ void load(const char* side, const std::uint32_t* offsets, int count,
-                       const LanePlace& at) {
+  /// `side`: the first row of all.
+  __device__ void load(const char* side, const std::uint32_t* offsets, const LanePlace& at) {
     const uint2 low = *reinterpret_cast<const uint2*>(offsets + 2 * at.t);
     const uint2 high = *reinterpret_cast<const uint2*>(offsets + 2 * at.t + 8);
     const std::uint32_t of[4] = {low.x, low.y, high.x, high.y};
     side += at.g * 4 * kPiece;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const bool present = kAll || row(i, at.t) < count;
-      const char* from = side + row_bytes(of[i]);
+      const char* from = settled(side + row_bytes(of[i]));
 #pragma unroll
       for (int p = 0; p < kWords / kPiece; ++p) {
         std::uint32_t* to = words[i] + p * kPiece;
         if constexpr (kPiece == 4) {
-          uint4 piece = {0, 0, 0, 0};
-          if (present) piece = load_row_16<2 * kDim>(from + 128 * p);
+          const uint4 piece = load_row_16<2 * kDim>(from + 128 * p);
           to[0] = piece.x;
           to[1] = piece.y;
           to[2] = piece.z;
           to[3] = piece.w;
         } else {
-          uint2 piece = {0, 0};
-          if (present) piece = load_row_8(from + 64 * p);
+          const uint2 piece = load_row_8(from + 64 * p);
           to[0] = piece.x;
           to[1] = piece.y;
         }
@@ -144,17 +143,17 @@ struct KeyRows {
   uint4 low[kDim / 32];
   uint4 high[kDim / 32];
 
-  /// `side`: the first row of all. Rows from `count` on are the first one once more.
-  __device__ void load(const char* side, const std::uint32_t* offsets, int count,
-                       const LanePlace& at) {
-    load(side + row_bytes(offsets[at.g < count ? at.g : 0]),
-         side + row_bytes(offsets[at.g + 8 < count ? at.g + 8 : 0]), at);
+  /// `side`: the first row of all.
+  __device__ void load(const char* side, const std::uint32_t* offsets, const LanePlace& at) {
+    const std::uint32_t first = offsets[at.g];
+    const std::uint32_t second = offsets[at.g + 8];
+    load(side + row_bytes(first), side + row_bytes(second), at);
   }
 
   /// The rows that lie at `first` and `second`.
   __device__ void load(const char* first, const char* second, const LanePlace& at) {
-    first += 16 * at.t;
-    second += 16 * at.t;
+    first = settled(first + 16 * at.t);
+    second = settled(second + 16 * at.t);
 #pragma unroll
     for (int p = 0; p < kDim / 32; ++p) {
       low[p] = load_row_16<2 * kDim>(first + 64 * p);

@@ -21,10 +21,16 @@ constexpr int dense_blocks() {
   return kDim > 64 ? 3 : 4;
 }
 
-/// The same of the other kernels, whose warps have rows in registers.
+/// The same of candidates and values, whose warps have rows in registers.
 template <int kDim, int kMostHeads>
 constexpr int gathering_blocks() {
   return kDim > 128 || kMostHeads > 8 ? 2 : 4;
+}
+
+/// The same of scores.
+template <int kDim, int kMostHeads>
+constexpr int score_blocks() {
+  return kDim > 128 ? (kMostHeads > 8 ? 2 : 3) : 4;
 }
 
 template <class T, int kDim, int kMostHeads>
@@ -51,12 +57,12 @@ __global__ void __launch_bounds__(kBlockThreads, (dense_blocks<kDim, kMostHeads>
 }
 
 template <class Source, int kDim, int kMostHeads>
-__global__ void __launch_bounds__(kBlockThreads, (gathering_blocks<kDim, kMostHeads>()))
+__global__ void __launch_bounds__(kBlockThreads, (score_blocks<kDim, kMostHeads>()))
     scores_kernel(const __grid_constant__ DecodeArguments a,
                   const __grid_constant__ DecodeWorkspace w) {
   extern __shared__ __align__(128) unsigned char memory[];
   using Worker = ScoreWorker<Source, (kMostHeads > 8 ? 2 : 1)>;
-  work_on_items<Worker>(a, w, *reinterpret_cast<ScoresShared*>(memory), &w.step->scores);
+  work_on_items<Worker>(a, w, *reinterpret_cast<typename Worker::Shared*>(memory), &w.step->scores);
 }
 
 template <class T, int kDim, int kMostHeads>

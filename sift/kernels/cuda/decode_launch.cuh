@@ -43,11 +43,15 @@ struct DecodeKernelSet {
   using Dense = BlockShared<kDim, kMostHeads>;
   using Candidates = CandidatesShared<kMostHeads>;
   static constexpr auto* kDense = dense_kernel<T, kDim, kMostHeads>;
-  static constexpr auto* kScores = scores_kernel<KeySource<T, kDim, kHeadTiles>, kDim, kMostHeads>;
+  using Keys = KeySource<T, kDim, kHeadTiles>;
+  using Scores = ScoresShared<Keys>;
+  static constexpr auto* kScores = scores_kernel<Keys, kDim, kMostHeads>;
   /// kBlock: values that share a scale, or 0 for fp8.
   template <int kBlock>
-  static constexpr auto* kEstimates =
-      scores_kernel<ShadowSource<T, kDim, kHeadTiles, kBlock>, kDim, kMostHeads>;
+  using Shadows = ShadowSource<T, kDim, kHeadTiles, kBlock>;
+  using Estimates = ScoresShared<Shadows<0>>;
+  template <int kBlock>
+  static constexpr auto* kEstimates = scores_kernel<Shadows<kBlock>, kDim, kMostHeads>;
   /// That of a format; a head of 96 values has blocks of 32 alone.
   static auto* estimates(const KeyShadowFormat& format) {
     if (format.code == ShadowCode::fp8) return kEstimates<0>;
@@ -132,7 +136,8 @@ cudaError_t DecodeKernels<kDim>::prepare(const DecodeKernelChoice& choice,
     const int batch = choice.batch;
     cudaError_t status = ready_kernel(Set::kDense, Set::Dense::bytes(batch), per_processor.dense);
     if (status == cudaSuccess) {
-      status = ready_kernel(Set::kScores, shared_bytes<ScoresShared>(batch), per_processor.scores);
+      status = ready_kernel(Set::kScores, shared_bytes<typename Set::Scores>(batch),
+                            per_processor.scores);
     }
     if (status == cudaSuccess) {
       status = ready_kernel(Set::template kValues<false>,
@@ -159,7 +164,7 @@ cudaError_t DecodeKernels<kDim>::launch_sifted(const DecodeLaunch& launch) {
     using Set = decltype(kernels);
     const int batch = launch.choice.batch;
     const cudaError_t status = launch_behind(Set::kScores, launch.blocks.scores, kBlockThreads,
-                                             shared_bytes<ScoresShared>(batch), launch);
+                                             shared_bytes<typename Set::Scores>(batch), launch);
     if (status != cudaSuccess) return status;
     return launch_behind(Set::template kValues<false>, launch.blocks.values, kBlockThreads,
                          shared_bytes<typename Set::template Values<false>>(batch), launch);
@@ -188,7 +193,8 @@ cudaError_t EstimateKernels<kDim>::prepare(const DecodeKernelChoice& choice,
           KeyShadowFormat{ShadowCode::fp8}}) {
       if (status != cudaSuccess) return status;
       int fit = 0;
-      status = ready_kernel(Set::estimates(format), shared_bytes<ScoresShared>(batch), fit);
+      status =
+          ready_kernel(Set::estimates(format), shared_bytes<typename Set::Estimates>(batch), fit);
       least = std::min(least, fit);
     }
     per_processor.scores = least;
@@ -214,7 +220,8 @@ cudaError_t EstimateKernels<kDim>::launch_sifted(const DecodeLaunch& launch) {
       return launch_behind(kernel, blocks, kBlockThreads, shared, launch);
     };
     cudaError_t status = behind(Set::estimates(launch.arguments.shadows.format),
-                                launch.blocks.scores, shared_bytes<ScoresShared>(batch));
+                                launch.blocks.scores,
+                                shared_bytes<typename Set::Estimates>(batch));
     if (status == cudaSuccess) {
       status = behind(Set::kCandidates, launch.blocks.candidates,
                       shared_bytes<typename Set::Candidates>(batch));

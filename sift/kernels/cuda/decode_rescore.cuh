@@ -36,12 +36,11 @@ class CandidateWorker {
     sums_.clear();
     place_ = part.begin;
     Selector selector(a_, w_, shared_.selected[warp()], item, part.begin, part.end, at_.lane);
-    while (selector.more()) {
-      selector.select();
-      while (selector.waiting() >= kTileKeys) score(item, selector, kTileKeys);
-      __syncwarp();
+    while (selector.fill()) {
+      Tile tile;
+      load(tile, item, selector);
+      score(tile, item);
     }
-    if (selector.waiting() > 0) score(item, selector, selector.waiting());
     end(item, selector);
   }
 
@@ -51,39 +50,52 @@ class CandidateWorker {
 
   __device__ int warp() const { return static_cast<int>(threadIdx.x) / kWarpThreads; }
 
-  // Exact scores of the next `count` rows.
-  __device__ void score(const Item& item, Selector& selector, int count) {
+  // 16 rows, and a bit for each head whose candidate row g, and row g + 8, is.
+  struct Tile {
+    KeyRows<kDim> rows;
+    unsigned heads[2];
+    int count;
+  };
+
+  // Loads the next rows and lists them.
+  __device__ void load(Tile& tile, const Item& item, Selector& selector) {
     const auto& selected = shared_.selected[warp()];
     const int place = selector.take();
     const char* side = static_cast<const char*>(a_.cache.keys) + item.kv_head * a_.cache.head_stride;
-    KeyRows<kDim> rows;
-    rows.load(side, selected.offsets + place, count, at_);
-    if (at_.lane < count) {
+    tile.rows.load(side, selected.offsets + place, at_);
+    tile.heads[0] = selected.heads[place + at_.g];
+    tile.heads[1] = selected.heads[place + at_.g + 8];
+    tile.count = selector.count();
+    if (at_.lane < tile.count) {
       w_.candidate_rows[item.scores + place_ + at_.lane] = {selected.offsets[place + at_.lane],
-                                                            selected.keys[place + at_.lane]};
+                                                             selected.keys[place + at_.lane]};
     }
+  }
+
+  // Exact scores of a tile's rows.
+  __device__ void score(const Tile& tile, const Item& item) {
     float* scores = w_.scores + item.scores * group_ + place_;
-    const std::int64_t stride = score_stride(item.length);
+    const int stride = score_stride(item.length);
     const float scale = a_.scale * kLog2EFloat;
 #pragma unroll
     for (int h = 0; h < kHeadTiles; ++h) {
       float products[4] = {};
-      rows.template multiply<T>(products, query_, h);
+      tile.rows.template multiply<T>(products, query_, h);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int head = 8 * h + 2 * at_.t + i % 2;
+        const bool is_candidate = (tile.heads[i / 2] >> head & 1U) != 0;
+        products[i] = is_candidate ? products[i] * scale : -__builtin_huge_valf();
+      }
+      sums_.add(products, h);
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int row = at_.g + 8 * (i / 2);
         const int head = 8 * h + 2 * at_.t + i % 2;
-        if (row >= count || head >= group_) {
-          products[i] = -__builtin_huge_valf();
-          continue;
-        }
-        const bool is_candidate = (selected.heads[place + row] >> head & 1U) != 0;
-        products[i] = is_candidate ? products[i] * scale : -__builtin_huge_valf();
-        scores[head * stride + row] = products[i];
+        if (row < tile.count && head < group_) scores[head * stride + row] = products[i];
       }
-      sums_.add(products, h);
     }
-    place_ += count;
+    place_ += tile.count;
   }
 
   __device__ void end(const Item& item, const Selector& selector) {

@@ -6,63 +6,95 @@
 
 namespace sift::cuda {
 
-/// Where a warp reads keys for exact scores.
+/// The tiles of 16 keys of an item that one warp reads: every kBlockWarps-th.
+struct WarpTiles {
+  static constexpr int kStep = kBlockWarps * kTileKeys;  ///< keys from one to the next
+  int first;                                             ///< key
+  int count;
+  int page;  ///< of tile `lane`
+
+  /// Those from key `first_key` on, at most 32.
+  __device__ WarpTiles(const RowFinder& rows, const Item& item, int first_key, int lane)
+      : first(first_key),
+        count(min(kWarpThreads, (item.end - first_key + kStep - 1) / kStep)),
+        page(rows.page(min(first_key + lane * kStep, item.end - 1))) {}
+
+  __device__ int key(int tile) const { return first + tile * kStep; }
+  /// The page of a tile; asked well before it is needed.
+  __device__ int page_of(int tile) const { return __shfl_sync(kAllLanes, page, tile); }
+};
+
+/// Keys of one warp, by which scores are exact: tiles are on their way to shared memory.
 template <class T, int kDim, int kHeadTiles>
 class KeySource {
  public:
   static constexpr bool kEstimates = false;
-  using Rows = KeyRows<kDim>;
+  static constexpr int kStages = kDim > 128 ? 2 : kDim > 64 ? 3 : 4;
+  using Memory = TileMemory<kDim, kStages>;
 
-  __device__ KeySource(const DecodeArguments& a, int group, const Item& item, const LanePlace& at)
+  __device__ KeySource(const DecodeArguments& a, int group, const Item& item, Memory& memory,
+                       const LanePlace& at)
       : keys_(static_cast<const char*>(a.cache.keys) + item.kv_head * a.cache.head_stride),
-        page_stride_(a.cache.page_stride),
+        cache_(a.cache),
         rows_(a.cache, item.request),
-        last_key_(item.end - 1),
+        end_(item.end),
         scale_(a.scale * kLog2EFloat),
-        at_(at) {
+        at_(at),
+        ring_(memory, at.lane, read_once_policy()) {
     query_.load(static_cast<const T*>(a.query) +
                     std::int64_t{item.request * a.heads + item.kv_head * group} * kDim,
                 group, at);
   }
 
-  /// The tile whose first key `key` lies on `page`. Rows behind the last key may be anything.
-  __device__ void load(Rows& rows, int key, int page) const {
-    const char* of_page = keys_ + page * page_stride_ + rows_.in_page(key);
-    int first = at_.g;
-    int second = at_.g + 8;
-    if (key + kTileKeys - 1 > last_key_) {
-      first = min(first, last_key_ - key);
-      second = min(second, last_key_ - key);
-    }
-    rows.load(of_page + first * rows_.slot_stride, of_page + second * rows_.slot_stride, at_);
-  }
-  __device__ void multiply(float (&scores)[4], const Rows& rows, int h) const {
-    rows.template multiply<T>(scores, query_, h);
+  /// Calls take(scores, key) with the scores of each tile, as multiply_by_key has them.
+  template <class Take>
+  __device__ void for_each_tile(const WarpTiles& tiles, const Take& take) {
+    int issued = 0;
+    int page = tiles.page_of(0);
+    const auto issue = [&] {
+      const int key = tiles.key(issued);
+      ring_.issue(groups_, end_ - key, keys_ + row_bytes(rows_.offset(cache_, page, key)),
+                  cache_.slot_stride);
+      page = tiles.page_of(++issued % kWarpThreads);
+    };
+    for (int tile = 0; tile < tiles.count; ++tile) {
+      while (issued < tiles.count && ring_.has_room()) issue();
+      float scores[kHeadTiles][4] = {};
+      multiply_by_key<T>(scores, query_, ring_.wait(groups_), at_);
+      ring_.release();
 #pragma unroll
-    for (float& score : scores) score *= scale_;
+      for (auto& of_heads : scores) {
+#pragma unroll
+        for (float& score : of_heads) score *= scale_;
+      }
+      take(scores, tiles.key(tile));
+    }
   }
 
  private:
   const char* keys_;
-  std::int64_t page_stride_;
+  const CacheAddress& cache_;
   RowFinder rows_;
-  int last_key_;
+  int end_;
   float scale_;
   LanePlace at_;
-  GatherQuery<kDim, kHeadTiles> query_;
+  QueryTile<kDim, kHeadTiles> query_;
+  TileRing<kDim, kStages> ring_;
+  CopyGroups groups_;
 };
 
-/// Where a warp reads shadows for estimates. kBlock: values that share a scale, or 0 for fp8.
+/// Shadows of the keys of one warp, by which scores are estimated: a tile is on its way to registers
+/// while one is multiplied. kBlock: values that share a scale, or 0 for fp8.
 template <class T, int kDim, int kHeadTiles, int kBlock>
 class ShadowSource {
  public:
   static constexpr bool kEstimates = true;
-  using Rows = ShadowRows<kDim, kBlock>;
+  struct Memory {};
 
-  __device__ ShadowSource(const DecodeArguments& a, int group, const Item& item,
+  __device__ ShadowSource(const DecodeArguments& a, int group, const Item& item, Memory&,
                           const LanePlace& at)
       : tiles_(static_cast<const char*>(a.shadows.tiles) + item.kv_head * a.shadows.head_stride),
-        page_stride_(a.shadows.page_stride),
+        page_units_(static_cast<std::uint32_t>(a.shadows.page_stride / 16)),
         rows_(a.cache, item.request),
         at_(at) {
     query_.load(static_cast<const T*>(a.query) +
@@ -70,35 +102,54 @@ class ShadowSource {
                 group, a.shadows.format.order, a.scale * kLog2EFloat, Rows::kOdd, at);
   }
 
-  __device__ void load(Rows& rows, int key, int page) const {
-    const unsigned tile = static_cast<unsigned>(rows_.slot(key)) / kShadowTileKeys;
-    rows.load(tiles_ + page * page_stride_ + std::uint64_t{tile} * Rows::kTileBytes, at_);
-  }
-  __device__ void multiply(float (&scores)[4], const Rows& rows, int h) const {
-    rows.multiply(scores, query_, h);
+  /// As KeySource::for_each_tile.
+  template <class Take>
+  __device__ void for_each_tile(const WarpTiles& tiles, const Take& take) const {
+    Rows next;
+    next.load(address(tiles.page_of(0), tiles.key(0)), at_);
+    int page = tiles.page_of(1);
+#pragma unroll 1
+    for (int tile = 0; tile < tiles.count; ++tile) {
+      const Rows rows = next;
+      if (tile + 1 < tiles.count) next.load(address(page, tiles.key(tile + 1)), at_);
+      page = tiles.page_of((tile + 2) % kWarpThreads);
+      float scores[kHeadTiles][4];
+#pragma unroll
+      for (int h = 0; h < kHeadTiles; ++h) rows.multiply(scores[h], query_, h);
+      take(scores, tiles.key(tile));
+    }
   }
 
  private:
+  using Rows = ShadowRows<kDim, kBlock>;
+
+  __device__ const char* address(int page, int key) const {
+    const std::uint32_t tile = static_cast<std::uint32_t>(rows_.slot(key)) / kShadowTileKeys;
+    return tiles_ + row_bytes(static_cast<std::uint32_t>(page) * page_units_ +
+                              tile * (Rows::kTileBytes / 16));
+  }
+
   const char* tiles_;
-  std::int64_t page_stride_;
+  std::uint32_t page_units_;
   RowFinder rows_;
   LanePlace at_;
   ShadowQuery<kDim, kHeadTiles> query_;
 };
 
 /// Shared memory of a block of the scores' kernel.
+template <class Source>
 struct ScoresShared {
+  typename Source::Memory memory[kBlockWarps];
   ItemSum sums[kBlockWarps][kMaximumGroup];
   ItemLoopShared loop;  ///< last: only the entries of requests that there are have memory
 };
 
 /// Scores of one item after another, exact (KeySource) or estimated (ShadowSource), and their maxima
-/// and sums. The warps of a block take tiles of 16 keys in turns; the next tile is on its way while
-/// one is multiplied.
+/// and sums.
 template <class Source, int kHeadTiles>
 class ScoreWorker {
  public:
-  using Shared = ScoresShared;
+  using Shared = ScoresShared<Source>;
   static constexpr Work kWork = Work::scores;
 
   __device__ ScoreWorker(const DecodeArguments& a, const DecodeWorkspace& w, Shared& shared)
@@ -110,80 +161,68 @@ class ScoreWorker {
         group_(w.group) {}
 
   __device__ void work(const Item& item) {
-    end_ = item.end;
-    sums_.clear();
-    const RowFinder finder(a_.cache, item.request);
+    LaneSums<kHeadTiles> sums;
+    sums.clear();
+    const RowFinder rows(a_.cache, item.request);
     const int first = item.begin + warp_ * kTileKeys;
-    int pages = finder.page(min(first + at_.lane * kStep, end_ - 1));  // of one tile each lane
-    const Source source(a_, group_, item, at_);
-    const int stride = score_stride(item.length);
-    scores_ = w_.scores + item.scores * group_ + 2 * at_.t * stride + at_.g;
-    stride_ = stride;
-    for (int key = first; key < end_; key += kLanesStep) {
-      if (key > first) pages = finder.page(min(key + at_.lane * kStep, end_ - 1));
-      work_on_tiles(source, key, min(kWarpThreads, (end_ - key + kStep - 1) / kStep), pages);
+    WarpTiles tiles(rows, item, first, at_.lane);
+    Source source(a_, group_, item, shared_.memory[warp_], at_);
+    stride_ = score_stride(item.length);
+    scores_ = w_.scores + item.scores * group_ + 2 * at_.t * stride_ + at_.g;
+    const auto take = [&](float(&scores)[kHeadTiles][4], int key) {
+      hide_behind(scores, key, item.end);
+#pragma unroll
+      for (int h = 0; h < kHeadTiles; ++h) sums.add(scores[h], h);
+      store(scores, key);
+    };
+    for (int key = first; key < item.end; key += kWarpThreads * WarpTiles::kStep) {
+      if (key > first) tiles = WarpTiles(rows, item, key, at_.lane);
+      source.for_each_tile(tiles, take);
     }
-    end(item);
+    end(item, sums);
   }
 
  private:
-  using Rows = typename Source::Rows;
-  static constexpr int kStep = kBlockWarps * kTileKeys;
-  static constexpr int kLanesStep = kWarpThreads * kStep;
-
-  __device__ void work_on_tiles(const Source& source, int first, int tiles, int pages) {
-    Rows rows[2];
-    const auto load = [&](Rows& to, int tile) {
-      source.load(to, first + tile * kStep, __shfl_sync(kAllLanes, pages, tile));
-    };
-    load(rows[0], 0);
-    for (int tile = 0; tile < tiles; tile += 2) {
-      if (tile + 1 < tiles) load(rows[1], tile + 1);
-      take(source, rows[0], first + tile * kStep);
-      if (tile + 1 >= tiles) return;
-      if (tile + 2 < tiles) load(rows[0], tile + 2);
-      take(source, rows[1], first + (tile + 1) * kStep);
+  // −∞ for keys from `end` on.
+  __device__ void hide_behind(float (&scores)[kHeadTiles][4], int key, int end) const {
+    if (key + kTileKeys <= end) return;
+#pragma unroll
+    for (auto& of_heads : scores) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        if (key + at_.g + 8 * (i / 2) >= end) of_heads[i] = -__builtin_huge_valf();
+      }
     }
   }
 
-  __device__ void take(const Source& source, const Rows& rows, int key) {
-    const bool is_whole = key + kTileKeys <= end_;
+  __device__ void store(const float (&scores)[kHeadTiles][4], int key) const {
 #pragma unroll
     for (int h = 0; h < kHeadTiles; ++h) {
-      float scores[4] = {};
-      source.multiply(scores, rows, h);
-      if (!is_whole) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          if (key + at_.g + 8 * (i / 2) >= end_) scores[i] = -__builtin_huge_valf();
-        }
-      }
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
         if (8 * h + 2 * at_.t + j >= group_) continue;
         float* to = scores_ + (8 * h + j) * stride_ + key;
-        to[0] = scores[j];
-        to[8] = scores[j + 2];
+        to[0] = scores[h][j];
+        to[8] = scores[h][j + 2];
       }
-      sums_.add(scores, h);
     }
   }
 
-  __device__ void end(const Item& item) {
-    sums_.share(shared_.sums[warp_], at_.lane);
+  __device__ void end(const Item& item, LaneSums<kHeadTiles>& sums) const {
+    sums.share(shared_.sums[warp_], at_.lane);
     __syncthreads();
-    if (warp_ == 0) {
-      if (at_.lane < group_) {
-        ItemSum all = shared_.sums[0][at_.lane];
-        for (int other = 1; other < kBlockWarps; ++other) {
-          all = join(all, shared_.sums[other][at_.lane]);
-        }
-        w_.item_sums[std::int64_t{item.number} * group_ + at_.lane] = all;
+    if (warp_ != 0) return;
+    if (at_.lane < group_) {
+      ItemSum all = shared_.sums[0][at_.lane];
+      for (int other = 1; other < kBlockWarps; ++other) {
+        all = join(all, shared_.sums[other][at_.lane]);
       }
-      UnitProgress& unit = w_.units[item.request * a_.kv_heads + item.kv_head];
-      if (completes(&unit.scored, score_cut(item.length, Source::kEstimates).items(item.length), at_.lane)) {
-        plan_unit<Source::kEstimates>(a_, w_, item, at_.lane);
-      }
+      w_.item_sums[std::int64_t{item.number} * group_ + at_.lane] = all;
+    }
+    UnitProgress& unit = w_.units[item.request * a_.kv_heads + item.kv_head];
+    const int items = score_cut(item.length, Source::kEstimates).items(item.length);
+    if (completes(&unit.scored, items, at_.lane)) {
+      plan_unit<Source::kEstimates>(a_, w_, item, at_.lane);
     }
   }
 
@@ -193,10 +232,8 @@ class ScoreWorker {
   LanePlace at_;
   int warp_;
   int group_;
-  int end_ = 0;
   int stride_ = 0;
   float* scores_ = nullptr;  // of the lane's first head and row of a tile
-  LaneSums<kHeadTiles> sums_;
 };
 
 }  // namespace sift::cuda

@@ -82,17 +82,25 @@ class RowSelector {
     load();
   }
 
-  /// Rows that were selected and not taken.
-  __device__ int waiting() const { return tail_ - head_; }
-  __device__ bool more() const { return next_ < end_; }
+  /// Selects until 16 rows wait to be taken, or what is left does, filled up with rows that stand
+  /// there already and that no head wants. Whether there are any.
+  __device__ bool fill() {
+    while (tail_ - head_ < kTileKeys && next_ < end_) select();
+    if (tail_ == head_) return false;
+    count_ = min(tail_ - head_, kTileKeys);
+    if (count_ < kTileKeys) fill_up();
+    return true;
+  }
   /// The place of the next 16 rows, which are taken.
   __device__ int take() {
     const int place = head_ % Selected::kPlaces;
     head_ += kTileKeys;
     return place;
   }
+  /// Of the rows that fill() made ready, those that some head wants.
+  __device__ int count() const { return count_; }
   /// Rows, all in all.
-  __device__ int rows() const { return tail_; }
+  __device__ int rows() const { return rows_seen_; }
   /// Rows that were selected though no score passed.
   __device__ int forced_rows() const { return forced_rows_; }
   /// Keys of head `lane` that passed, and that were selected though they did not.
@@ -101,25 +109,41 @@ class RowSelector {
   /// Sum of the estimates of this lane's keys that are no candidates of a head.
   __device__ float others(int head) const { return others_[head]; }
 
-  /// Selects from the next chunk. REQUIRES: more(), and fewer than 16 rows are waiting.
-  __device__ void select() {
-    if (is_special_ && (kListed || keeps_one_ || next_ < a_.sink ||
-                        next_ + Selected::kChunk > length_ - a_.recent)) {
-      select_from<true>();
-    } else {
-      select_from<false>();
-    }
-    next_ += Selected::kChunk;
-    if (more()) load();
-    __syncwarp();
-  }
-
   /// What estimates of keys that are no candidates are summed relative to: none is greater.
   static __device__ float others_reference(const HeadPlan& plan) {
     return finite_reference(fminf(plan.maximum, plan.threshold));
   }
 
  private:
+  __device__ void select() {
+    __syncwarp();  // what was taken has been read
+    if (is_special_ && (kListed || keeps_one_ || next_ < a_.sink ||
+                        next_ + Selected::kChunk > length_ - a_.recent)) {
+      select_from<true>();
+    } else {
+      select_from<false>();
+    }
+    rows_seen_ = tail_;
+    next_ += Selected::kChunk;
+    if (next_ < end_) load();
+    __syncwarp();
+  }
+
+  __device__ void fill_up() {
+    const int place = (head_ + lane_) % Selected::kPlaces;
+    if (lane_ >= count_ && lane_ < kTileKeys) {
+      selected_.offsets[place] = selected_.offsets[head_ % Selected::kPlaces];
+      if constexpr (kCandidates) {
+        selected_.heads[place] = 0;
+      } else {
+#pragma unroll
+        for (int head = 0; head < kMostHeads; ++head) selected_.weights[head][place] = 0;
+      }
+    }
+    tail_ = head_ + kTileKeys;
+    __syncwarp();
+  }
+
   __device__ void load_plans(const DecodeArguments& a, const DecodeWorkspace& w, const Item& item) {
     const HeadPlan* plans = kCandidates ? w.candidate_plans : w.plans;
     bool keeps_one = false;
@@ -175,10 +199,7 @@ class RowSelector {
   }
   __device__ std::uint32_t offset(int j) const {
     if constexpr (kListed) return chunk_rows_[j].offset;
-    const auto page_units = static_cast<std::uint32_t>(a_.cache.page_stride / 16);
-    const auto slot_units = static_cast<std::uint32_t>(a_.cache.slot_stride / 16);
-    return static_cast<std::uint32_t>(page_) * page_units +
-           static_cast<std::uint32_t>(rows_.slot(first_entry()) + j) * slot_units;
+    return rows_.offset(a_.cache, page_, first_entry() + j);
   }
 
   // kSpecial: some keys may be selected whatever their scores.
@@ -270,6 +291,8 @@ class RowSelector {
   int end_;
   int head_ = 0;  // of the ring: those before it were taken
   int tail_ = 0;
+  int count_ = 0;
+  int rows_seen_ = 0;
   int forced_rows_ = 0;
   bool keeps_one_ = false;   // some head keeps a key though nothing passes
   bool is_special_ = false;  // keys may be selected whatever their scores

@@ -136,8 +136,8 @@ struct ShadowRows {
   std::uint32_t scales[2][kScales];  ///< and zeros
 
   __device__ void load(const char* tile, const LanePlace& at) {
-    const char* of_lane = tile + at.lane * kSteps * 4;
-    const char* of_key = tile + 8 * kDim + at.g * kScales * 4;
+    const char* of_lane = settled(tile + at.lane * kSteps * 4);
+    const char* of_key = settled(tile + 8 * kDim + at.g * kScales * 4);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       load_words<kSteps>(codes[half], of_lane + half * kWarpThreads * kSteps * 4);
@@ -190,8 +190,8 @@ struct ShadowRows<kDim, 0> {
   float scales[2];
 
   __device__ void load(const char* tile, const LanePlace& at) {
-    const char* of_lane = tile + at.lane * kSteps * 8;
-    const auto* of_key = reinterpret_cast<const float*>(tile + 16 * kDim) + at.g;
+    const char* of_lane = settled(tile + at.lane * kSteps * 8);
+    const auto* of_key = reinterpret_cast<const float*>(settled(tile + 16 * kDim + 4 * at.g));
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       load_words<2 * kSteps>(codes[half], of_lane + half * kWarpThreads * kSteps * 8);

@@ -65,6 +65,26 @@ __device__ ScoreTile multiply(const QueryTile<kDim, kHeadTiles>& query, const ch
   return scores;
 }
 
+/// Scores of 16 keys under heads 8 h …: [i] is that of key g + 8 · (i / 2) under head
+/// 8 h + 2t + i % 2.
+template <class T, int kDim, int kHeadTiles>
+__device__ void multiply_by_key(float (&scores)[kHeadTiles][4],
+                                const QueryTile<kDim, kHeadTiles>& query, const char* keys,
+                                const LanePlace& at) {
+  const int row = at.lane % 16;
+  const int turned = at.lane / 16 * 16 ^ tile_turn<kDim>(row);
+  keys += row * 2 * kDim;
+#pragma unroll
+  for (int k = 0; k < kDim / 16; ++k) {
+    std::uint32_t a[4];
+    load_matrices(a, keys + (32 * k ^ turned));
+#pragma unroll
+    for (int h = 0; h < kHeadTiles; ++h) {
+      Format<T>::multiply_add(scores[h], a, query.low[k][h], query.high[k][h]);
+    }
+  }
+}
+
 /// Sums of weighted values: [h][strip][i] is that of dimension 16 · strip + g + 8 · (i / 2) under
 /// head 8 h + 2t + i % 2.
 template <int kDim, int kHeadTiles>
@@ -140,6 +160,13 @@ struct RowFinder {
   }
   /// Bytes from a page's first row of the KV head to that of a key on it.
   __device__ std::int64_t in_page(int key) const { return slot(key) * slot_stride; }
+  /// From a side's first row of the KV head to that of a key on `page`, in units of 16 bytes.
+  __device__ std::uint32_t offset(const CacheAddress& cache, int page, int key) const {
+    const auto page_units = static_cast<std::uint32_t>(cache.page_stride / 16);
+    const auto slot_units = static_cast<std::uint32_t>(cache.slot_stride / 16);
+    return static_cast<std::uint32_t>(page) * page_units +
+           static_cast<std::uint32_t>(slot(key)) * slot_units;
+  }
 };
 
 }  // namespace sift::cuda

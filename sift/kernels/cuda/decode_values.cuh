@@ -38,12 +38,11 @@ class ValueWorker {
     Sums sums;
     Selector selector(a_, w_, shared_.selected[warp()], item, part.begin, part.end, at_.lane);
     const char* side = static_cast<const char*>(a_.cache.values) + item.kv_head * a_.cache.head_stride;
-    while (selector.more()) {
-      selector.select();
-      while (selector.waiting() >= kTileKeys) add<true>(sums, side, selector, kTileKeys);
-      __syncwarp();
+    while (selector.fill()) {
+      Tile tile;
+      load(tile, side, selector);
+      sums.add(tile.rows, tile.pairs);
     }
-    if (selector.waiting() > 0) add<false>(sums, side, selector, selector.waiting());
     count(item, selector);
     write(item, sums);
   }
@@ -55,31 +54,28 @@ class ValueWorker {
 
   __device__ int warp() const { return static_cast<int>(threadIdx.x) / kWarpThreads; }
 
-  // Adds the next `count` rows; kAll: 16.
-  template <bool kAll>
-  __device__ void add(Sums& sums, const char* side, Selector& selector, int count) const {
+  // 16 rows and their weights, pairs as GatheredSums takes them.
+  struct Tile {
+    ValueRows<kDim> rows;
+    std::uint32_t pairs[kHeadTiles][2];
+  };
+
+  // Loads the next rows.
+  __device__ void load(Tile& tile, const char* side, Selector& selector) const {
     const auto& selected = shared_.selected[warp()];
     const int place = selector.take();
-    ValueRows<kDim> rows;
-    rows.template load<kAll>(side, selected.offsets + place, count, at_);
-    std::uint32_t pairs[kHeadTiles][2];
+    tile.rows.load(side, selected.offsets + place, at_);
 #pragma unroll
     for (int h = 0; h < kHeadTiles; ++h) {
       const int head = 8 * h + at_.g;
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const int first = 8 * half + 2 * at_.t;
-        pairs[h][half] = 0;
-        if (head < group_) {
-          pairs[h][half] =
-              *reinterpret_cast<const std::uint32_t*>(selected.weights[head] + place + first);
-        }
-        if (kAll) continue;
-        if (first >= count) pairs[h][half] = 0;
-        if (first + 1 >= count) pairs[h][half] &= 0xffffU;
+        tile.pairs[h][half] = 0;
+        if (head >= group_) continue;
+        tile.pairs[h][half] = *reinterpret_cast<const std::uint32_t*>(selected.weights[head] +
+                                                                      place + 8 * half + 2 * at_.t);
       }
     }
-    sums.add(rows, pairs);
   }
 
   // Adds what was kept to the counters of the item's unit.
