@@ -60,30 +60,22 @@ class ShadowQuery {
       float step_sums[kSteps];
 #pragma unroll
       for (int s = 0; s < kSteps; ++s) {
-        float values[8];
+        load_unit(pairs[h][s], query + head * kDim, 4 * s + at.t, order, head < group);
         float sum = 0;
 #pragma unroll
-        for (int i = 0; i < 8; ++i) {
-          const int code = 32 * s + 8 * at.t + i;
-          values[i] =
-              head < group
-                  ? Format<T>::to_float(query[head * kDim + shadowed_value(order, kDim, code)])
-                  : 0;
-          sum += values[i];
-          most = fmaxf(most, fabsf(values[i]));
+        for (const std::uint32_t pair : pairs[h][s]) {
+          const float2 both = Format<T>::unpack(pair);
+          sum += both.x + both.y;
+          most = fmaxf(most, fmaxf(fabsf(both.x), fabsf(both.y)));
         }
         sum += __shfl_xor_sync(kAllLanes, sum, 1);
         step_sums[s] = (sum + __shfl_xor_sync(kAllLanes, sum, 2)) * scale;
-#pragma unroll
-        for (int i = 0; i < 4; ++i) pairs[h][s][i] = Format<T>::pack(values[i], values[i + 4]);
       }
-      most = fmaxf(most, __shfl_xor_sync(kAllLanes, most, 1));
-      most = fmaxf(most, __shfl_xor_sync(kAllLanes, most, 2));
       const float unit = to_halves<T>(h, most, odd) * scale;
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
         const int from = 4 * (2 * at.t + j);
-        units[h][j] = __shfl_sync(kAllLanes, unit, from);
+        units[h][j] = Format<T>::kIsHalf ? scale : __shfl_sync(kAllLanes, unit, from);
 #pragma unroll
         for (int s = 0; s < kSteps; ++s) {
           sums[h][s][j] = __shfl_sync(kAllLanes, step_sums[s], from);
@@ -93,22 +85,65 @@ class ShadowQuery {
   }
 
  private:
+  // The values of 8 codes, i and i + 4 as pairs, i < 4.
+  template <class T>
+  static __device__ void load_unit(std::uint32_t (&to)[4], const T* query, int unit,
+                                   ShadowOrder order, bool present) {
+    uint4 low = {0, 0, 0, 0};
+    uint4 high = {0, 0, 0, 0};
+    if (order == ShadowOrder::as_stored) {
+      if (present) low = __ldg(reinterpret_cast<const uint4*>(query) + unit);
+      to[0] = __byte_perm(low.x, low.z, 0x5410);
+      to[1] = __byte_perm(low.x, low.z, 0x7632);
+      to[2] = __byte_perm(low.y, low.w, 0x5410);
+      to[3] = __byte_perm(low.y, low.w, 0x7632);
+      return;
+    }
+    // Every second one of 16 values: the even ones for codes of the first half, else the odd ones.
+    const bool is_even = 16 * unit < kDim;
+    const auto* from = reinterpret_cast<const uint4*>(query + 16 * unit - (is_even ? 0 : kDim));
+    if (present) {
+      low = __ldg(from);
+      high = __ldg(from + 1);
+    }
+    const unsigned which = is_even ? 0x5410U : 0x7632U;
+    to[0] = __byte_perm(low.x, high.x, which);
+    to[1] = __byte_perm(low.y, high.y, which);
+    to[2] = __byte_perm(low.z, high.z, which);
+    to[3] = __byte_perm(low.w, high.w, which);
+  }
+
   // Makes pairs halves, those of the wider format so that the greatest of a head is about 2^10.
   // Returns what a 1 stands for, a power of two.
   template <class T>
   __device__ float to_halves(int h, float most, float odd) {
-    int exponent = 0;
-    if (!Format<T>::kIsHalf && most > 0 && isfinite(most)) exponent = ilogbf(most) - 10;
+    if constexpr (Format<T>::kIsHalf) {
+      const __half2 by = __float2half2_rn(odd);
 #pragma unroll
-    for (int s = 0; s < kSteps; ++s) {
+      for (auto& step : pairs[h]) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const float by = ldexpf(i % 2 == 1 ? odd : 1.0F, -exponent);
-        const float2 both = Format<T>::unpack(pairs[h][s][i]);
-        pairs[h][s][i] = Format<__half>::pack(both.x * by, both.y * by);
+        for (int i = 1; i < 4; i += 2) {
+          const __half2 scaled = __hmul2(*reinterpret_cast<const __half2*>(&step[i]), by);
+          step[i] = *reinterpret_cast<const std::uint32_t*>(&scaled);
+        }
       }
+      return 1;
+    } else {
+      most = fmaxf(most, __shfl_xor_sync(kAllLanes, most, 1));
+      most = fmaxf(most, __shfl_xor_sync(kAllLanes, most, 2));
+      const int exponent = most > 0 && isfinite(most) ? ilogbf(most) - 10 : 0;
+      const float even = ldexpf(1.0F, -exponent);
+#pragma unroll
+      for (auto& step : pairs[h]) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const float by = i % 2 == 1 ? even * odd : even;
+          const float2 both = Format<T>::unpack(step[i]);
+          step[i] = Format<__half>::pack(both.x * by, both.y * by);
+        }
+      }
+      return ldexpf(1.0F, exponent);
     }
-    return ldexpf(1.0F, exponent);
   }
 };
 
