@@ -1,6 +1,7 @@
 #include "sift/kernels/cuda/decode_attention.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "sift/kernels/cuda/argument_checks.h"
 #include "sift/kernels/cuda/decode_launch.h"
@@ -42,6 +43,9 @@ CutWorkspace cut(const DecodeCapacity& c, void* memory) {
   CutWorkspace result;
   DecodeWorkspace& w = result.arrays;
   w.group = static_cast<int>(group);
+  if (std::has_single_bit(static_cast<unsigned>(group))) {
+    w.log_group = std::countr_zero(static_cast<unsigned>(group));
+  }
   w.item_capacity = static_cast<int>(items);
   w.score_capacity = runs * kScoreRowPadding;
   w.step = cutter.take<StepProgress>(1);
@@ -50,7 +54,6 @@ CutWorkspace cut(const DecodeCapacity& c, void* memory) {
   result.counter_bytes = cutter.bytes();
   w.plans = cutter.take<HeadPlan>(std::int64_t{c.batch} * c.heads);
   if (c.estimates) {
-    w.candidate_plans = cutter.take<HeadPlan>(std::int64_t{c.batch} * c.heads);
     w.rescored_sums = cutter.take<RescoredSum>(items * group);
     w.candidate_counts = cutter.take<std::int32_t>(items * kBlockWarps);
     w.candidate_rows = cutter.take<CandidateRow>(w.score_capacity);
@@ -117,8 +120,8 @@ DecodeBlocks DecodeAttention::ready_kernels(bool estimates, int processors) cons
   kChecks.require(least >= 1, "the number of blocks that fit a multiprocessor", least,
                   "at least 1");
   // Blocks beyond those that fit let the device deal items; many that find none would take time.
-  const std::int64_t items = (capacity_.keys / kLeastItemKeys + capacity_.batch) *
-                             capacity_.kv_heads;
+  const std::int64_t items =
+      (capacity_.keys / kLeastItemKeys + capacity_.batch) * capacity_.kv_heads;
   const auto dealt = [&](int per_processor) {
     return static_cast<int>(std::min<std::int64_t>(items, 4 * per_processor * processors));
   };
@@ -143,6 +146,9 @@ void DecodeAttention::check(const DecodeArguments& a) const {
   kChecks.require(a.head_dim == capacity_.head_dim, "the head dimension", a.head_dim,
                   "that of the plan");
   kChecks.present(a.query, "the query");
+  if (reinterpret_cast<std::uintptr_t>(a.query) % 16 != 0) {
+    kChecks.refuse("the query does not begin at a multiple of 16 bytes");
+  }
   kChecks.present(a.output, "the output");
   kChecks.present(a.cache.keys, "the key cache");
   kChecks.present(a.cache.values, "the value cache");
@@ -191,10 +197,9 @@ void DecodeAttention::run(const DecodeArguments& arguments, cudaStream_t stream)
   check(arguments);
   const DecodeWorkspace arrays = cut(capacity_, workspace_).arrays;
   const bool estimates = arguments.shadows.tiles != nullptr;
-  kChecks.cuda(
-      launch_decode({choice(capacity_, type_, estimates, overlaps_),
-                     estimates ? estimating_blocks_ : blocks_, arguments, arrays, stream}),
-      "launching decode attention");
+  kChecks.cuda(launch_decode({choice(capacity_, type_, estimates, overlaps_),
+                              estimates ? estimating_blocks_ : blocks_, arguments, arrays, stream}),
+               "launching decode attention");
   if (!arguments.records || arguments.method.head_states == nullptr) return;
   kChecks.cuda(
       launch_record_quantiles(

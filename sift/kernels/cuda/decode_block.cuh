@@ -52,7 +52,6 @@ struct BlockContext {
   int group;
   float scale;  ///< of scores, to base-2 logarithms
   Ring ring;
-  CopyGroups groups;  ///< of copies other than the ring's
   ItemClaims claims;
 
   __device__ BlockContext(const DecodeArguments& arguments, const DecodeWorkspace& workspace,
@@ -76,15 +75,11 @@ struct BlockContext {
     }
   }
 
-  __device__ int unit(const Item& item) const { return item.request * a.kv_heads + item.kv_head; }
   __device__ int first_head(const Item& item) const {
     return item.request * a.heads + item.kv_head * group;
   }
   /// Scores of the item's unit [group, score_stride(length)].
   __device__ float* scores(const Item& item) const { return w.scores + item.scores * group; }
-  __device__ const char* side(const Item& item, const void* base) const {
-    return static_cast<const char*>(base) + item.kv_head * a.cache.head_stride;
-  }
 };
 
 }  // namespace sift::cuda

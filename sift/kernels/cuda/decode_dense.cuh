@@ -22,10 +22,10 @@ class DenseWorker {
       for (int key = begin_; key < end_; key += KeyCursor<kDim>::kStep) {
         fill(turn + 1);
         std::uint32_t weights[kHeadTiles][2];
-        take_keys(c_.ring.wait(c_.groups), key, weights);
+        take_keys(c_.ring.wait(), key, weights);
         c_.ring.release();
         fill(turn + 1);
-        values_.template add<T>(c_.ring.wait(c_.groups), weights, c_.at);
+        values_.template add<T>(c_.ring.wait(), weights, c_.at);
         c_.ring.release();
       }
       end(turn);
@@ -58,7 +58,7 @@ class DenseWorker {
     while (c_.ring.has_room()) {
       if (cursor_.more()) {
         const void* side = values_next_ ? c_.a.cache.values : c_.a.cache.keys;
-        c_.ring.issue(c_.groups, cursor_.rows(), cursor_.row(side), c_.a.cache.slot_stride);
+        c_.ring.issue(cursor_.rows(), cursor_.row(side), c_.a.cache.slot_stride);
         if (values_next_) cursor_.advance();
         values_next_ = !values_next_;
       } else {

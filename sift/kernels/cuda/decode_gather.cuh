@@ -47,7 +47,7 @@ __device__ inline std::int64_t row_bytes(std::uint32_t offset) {
 /// 2t + 9, and of them the dimensions that dimension(i, g) names.
 template <int kDim>
 struct ValueRows {
-  static constexpr int kWords = kDim / 16;              ///< two dimensions each
+  static constexpr int kWords = kDim / 16;               ///< two dimensions each
   static constexpr int kPiece = kDim % 64 == 0 ? 4 : 2;  ///< words of a load
   std::uint32_t words[4][kWords];
 

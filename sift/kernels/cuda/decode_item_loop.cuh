@@ -45,8 +45,11 @@ __device__ void work_on_items(const DecodeArguments& a, const DecodeWorkspace& w
   ItemLoopShared& loop = shared.loop;
   if constexpr (kWaitsFirst) wait_for_previous_kernel();
   if (threadIdx.x < kWarpThreads) {
-    constexpr ItemKind kKind = kWaitsFirst ? kScores : kValues;
-    loop.table.fill<kKind, kScoreRows>(a, static_cast<int>(threadIdx.x));
+    if constexpr (kWaitsFirst) {
+      loop.table.fill<kScores, kScoreRows>(a, static_cast<int>(threadIdx.x));
+    } else {
+      loop.table.fill<kScores, kValues, kScoreRows>(a, static_cast<int>(threadIdx.x));
+    }
   }
   __syncthreads();
   if constexpr (kWaitsFirst) loop.table.check(a, w);

@@ -30,13 +30,21 @@ struct KeyCut {
 /// log2 of the keys of an item of a request that sees `length` keys: more for longer contexts, so
 /// that few results have to be put together at the end.
 __device__ inline int log_item_keys(int length) {
-  return length <= 16384 ? 8 : length <= 32768 ? 9 : length <= 65536 ? 10 : length <= 131072 ? 11 : 12;
+  return length <= 16384    ? 8
+         : length <= 32768  ? 9
+         : length <= 65536  ? 10
+         : length <= 131072 ? 11
+                            : 12;
 }
 
 /// Items of scores of a sifted request. Those of estimates are longer: they read fewer bytes, and a
 /// query costs more to prepare.
 __device__ inline KeyCut score_cut(int length, bool estimates) {
-  const int log_exact = length <= 8192 ? 8 : length <= 16384 ? 9 : length <= 65536 ? 10 : length <= 131072 ? 11 : 12;
+  const int log_exact = length <= 8192     ? 8
+                        : length <= 16384  ? 9
+                        : length <= 65536  ? 10
+                        : length <= 131072 ? 11
+                                           : 12;
   const int log_keys = estimates ? min(log_exact + (length <= 16384 ? 1 : 2), 12) : log_exact;
   return {log_keys, log_keys, 0};
 }
@@ -80,6 +88,7 @@ struct Item {
   int partial = 0;          ///< among the partial results (values, dense)
   int first = 0;            ///< item of the unit of its kind (scores, candidates, values); the
                             ///< others follow at distances of kv_heads
+  int first_scores = 0;     ///< likewise, item of scores of the unit
   std::int64_t scores = 0;  ///< where the unit's scores begin, in rows
 };
 
@@ -129,8 +138,8 @@ struct RequestEntry {
   RequestMode mode;
 };
 
-/// Numbers the items of a step. Lives in shared memory; lengths and modes may change between replays
-/// of one graph.
+/// Numbers the items of a step. Lives in shared memory; lengths and modes may change between
+/// replays of one graph.
 struct ItemTable {
   ItemCounts all;
   RequestEntry requests[kMaximumBatch];
@@ -148,7 +157,9 @@ struct ItemTable {
         entry.mode = mode_of(a, b);
         counts = counts_of(a, entry.length, entry.mode);
       }
-      ((entry.before.of[kWanted] = total.of[kWanted] + sum_before(counts.of[kWanted] * a.kv_heads, lane)), ...);
+      ((entry.before.of[kWanted] =
+            total.of[kWanted] + sum_before(counts.of[kWanted] * a.kv_heads, lane)),
+       ...);
 #pragma unroll
       for (int kind = 0; kind < kItemKinds; ++kind) {
         total.of[kind] +=
@@ -203,7 +214,8 @@ struct ItemTable {
   __device__ Item sifted_item(const DecodeArguments& a, Work work, int number) const {
     const RequestEntry& request = find<kKind>(a, number);
     const int among = number - request.before.of[kKind];
-    const int run = static_cast<int>((static_cast<float>(among) + 0.5F) / static_cast<float>(a.kv_heads));
+    const int run =
+        static_cast<int>((static_cast<float>(among) + 0.5F) / static_cast<float>(a.kv_heads));
     const KeyCut cut =
         kKind == kScores ? score_cut(request.length, estimates(a)) : value_cut(request.length);
     Item item;
@@ -212,6 +224,7 @@ struct ItemTable {
     item.begin = cut.begin(run);
     item.end = min(cut.begin(run + 1), request.length);
     item.first = request.before.of[kKind] + item.kv_head;
+    item.first_scores = request.before.of[kScores] + item.kv_head;
     item.number = item.partial = number;
     place(request, item);
     return item;

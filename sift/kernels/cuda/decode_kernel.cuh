@@ -7,8 +7,8 @@
 
 // One step of decode attention for all requests of a batch is a row of launches, each of which goes
 // on where the one before it ends: exact attention of the requests that do not sift; of those that
-// do scores, exact scores of candidates (where scores are estimates), and values; and the merging of
-// what items left (decode_merge.cuh).
+// do scores, exact scores of candidates (where scores are estimates), and values; and the merging
+// of what items left (decode_merge.cuh).
 
 namespace sift::cuda {
 
@@ -81,8 +81,7 @@ __global__ void __launch_bounds__(kBlockThreads, (gathering_blocks<kDim, kMostHe
                   const __grid_constant__ DecodeWorkspace w) {
   extern __shared__ __align__(128) unsigned char memory[];
   using Worker = ValueWorker<T, kDim, kMostHeads, kEstimates>;
-  work_on_items<Worker>(a, w, *reinterpret_cast<typename Worker::Shared*>(memory),
-                        &w.step->values);
+  work_on_items<Worker>(a, w, *reinterpret_cast<typename Worker::Shared*>(memory), &w.step->values);
 }
 
 }  // namespace sift::cuda

@@ -55,7 +55,7 @@ struct DecodeKernelSet {
   /// That of a format; a head of 96 values has blocks of 32 alone.
   static auto* estimates(const KeyShadowFormat& format) {
     if (format.code == ShadowCode::fp8) return kEstimates<0>;
-    return format.block == 32 ? kEstimates<32> : kEstimates<kDim % 64 == 0 ? 64 : 32>;
+    return format.block == 32 ? kEstimates<32> : kEstimates < kDim % 64 == 0 ? 64 : 32 > ;
   }
   static constexpr auto* kCandidates = candidates_kernel<T, kDim, kMostHeads>;
   template <bool kOfCandidates>
@@ -220,8 +220,7 @@ cudaError_t EstimateKernels<kDim>::launch_sifted(const DecodeLaunch& launch) {
       return launch_behind(kernel, blocks, kBlockThreads, shared, launch);
     };
     cudaError_t status = behind(Set::estimates(launch.arguments.shadows.format),
-                                launch.blocks.scores,
-                                shared_bytes<typename Set::Estimates>(batch));
+                                launch.blocks.scores, shared_bytes<typename Set::Estimates>(batch));
     if (status == cudaSuccess) {
       status = behind(Set::kCandidates, launch.blocks.candidates,
                       shared_bytes<typename Set::Candidates>(batch));

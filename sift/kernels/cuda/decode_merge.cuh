@@ -77,7 +77,7 @@ __device__ inline HeadFactors sifted_factors(const DecodeArguments& a, const Dec
   HeadFactors factors = {exp2_fast(finite_reference(plan.maximum) - plan.log_sum_exp), 0, 0};
   StepHeadFacts facts;
   facts.kept_mass = sum_lanes(mass) * factors.scale;
-  facts.empty = plan.only_key != HeadPlan::kNotEmpty ? 1 : 0;
+  facts.empty = plan.empty;
   if (lane == 0) {
     facts.kept = w.kept[head].kept;
     facts.kept_eligible = w.kept[head].kept_eligible;

@@ -2,7 +2,6 @@
 
 #include "sift/kernels/cuda/decode_gather.cuh"
 #include "sift/kernels/cuda/decode_item_loop.cuh"
-#include "sift/kernels/cuda/decode_plan.cuh"
 #include "sift/kernels/cuda/decode_selection.cuh"
 
 namespace sift::cuda {
@@ -35,7 +34,7 @@ class CandidateWorker {
                 group_, at_);
     sums_.clear();
     place_ = part.begin;
-    Selector selector(a_, w_, shared_.selected[warp()], item, part.begin, part.end, at_.lane);
+    Selector selector(a_, w_, shared_.selected[warp()], item, warp(), part, at_.lane);
     while (selector.fill()) {
       Tile tile;
       load(tile, item, selector);
@@ -61,14 +60,15 @@ class CandidateWorker {
   __device__ void load(Tile& tile, const Item& item, Selector& selector) {
     const auto& selected = shared_.selected[warp()];
     const int place = selector.take();
-    const char* side = static_cast<const char*>(a_.cache.keys) + item.kv_head * a_.cache.head_stride;
+    const char* side =
+        static_cast<const char*>(a_.cache.keys) + item.kv_head * a_.cache.head_stride;
     tile.rows.load(side, selected.offsets + place, at_);
     tile.heads[0] = selected.heads[place + at_.g];
     tile.heads[1] = selected.heads[place + at_.g + 8];
     tile.count = selector.count();
     if (at_.lane < tile.count) {
       w_.candidate_rows[item.scores + place_ + at_.lane] = {selected.offsets[place + at_.lane],
-                                                             selected.keys[place + at_.lane]};
+                                                            selected.keys[place + at_.lane]};
     }
   }
 
@@ -105,20 +105,13 @@ class CandidateWorker {
       atomicAdd(&w_.units[unit(item)].candidates, selector.rows());
     }
     __syncthreads();
-    if (warp() == 0) {
-      if (at_.lane < group_) {
-        RescoredSum all = {shared_.candidates[0][at_.lane], shared_.others[0][at_.lane]};
-        for (int other = 1; other < kBlockWarps; ++other) {
-          all.candidates = join(all.candidates, shared_.candidates[other][at_.lane]);
-          all.others = join(all.others, shared_.others[other][at_.lane]);
-        }
-        w_.rescored_sums[std::int64_t{item.number} * group_ + at_.lane] = all;
-      }
-      if (completes(&w_.units[unit(item)].rescored, value_cut(item.length).items(item.length),
-                    at_.lane)) {
-        replan_unit(a_, w_, item, at_.lane);
-      }
+    if (warp() != 0 || at_.lane >= group_) return;
+    RescoredSum all = {shared_.candidates[0][at_.lane], shared_.others[0][at_.lane]};
+    for (int other = 1; other < kBlockWarps; ++other) {
+      all.candidates = join(all.candidates, shared_.candidates[other][at_.lane]);
+      all.others = join(all.others, shared_.others[other][at_.lane]);
     }
+    w_.rescored_sums[std::int64_t{item.number} * group_ + at_.lane] = all;
   }
 
   // Puts the sums of the warp's part where the block adds them.

@@ -22,39 +22,6 @@ struct TileMemory {
   alignas(128) char rows[kStages][kTileKeys * 2 * kDim];
 };
 
-/// Groups of a thread's asynchronous copies, which land in the order in which they were closed.
-class CopyGroups {
- public:
-  __device__ unsigned close() {
-    commit_copies();
-    return ++closed_;
-  }
-  /// Waits for a group, of which the lowest 8 bits are enough, in all lanes.
-  __device__ void wait_for(unsigned group) const {
-    switch (closed_ - group & 0xffU) {
-      case 0:
-        wait_copies<0>();
-        break;
-      case 1:
-        wait_copies<1>();
-        break;
-      case 2:
-        wait_copies<2>();
-        break;
-      case 3:
-        wait_copies<3>();
-        break;
-      default:
-        wait_copies<4>();
-        break;
-    }
-    __syncwarp();
-  }
-
- private:
-  unsigned closed_ = 0;
-};
-
 template <int kDim, int kStages>
 class TileRing {
  public:
@@ -64,13 +31,10 @@ class TileRing {
       : memory_(memory), lane_row_(lane / kRowLanes), piece_(lane % kRowLanes), policy_(policy) {}
 
   __device__ bool has_room() const { return count_ < kStages; }
-  __device__ bool empty() const { return count_ == 0; }
-  /// Tiles that were issued after the oldest one.
-  __device__ int behind() const { return count_ - 1; }
 
   /// Starts copying the first `rows` of 16 rows, which lie `stride` bytes apart from `first` on;
   /// the others become zeros. REQUIRES: rows ≥ 1.
-  __device__ void issue(CopyGroups& groups, int rows, const char* first, std::int64_t stride) {
+  __device__ void issue(int rows, const char* first, std::int64_t stride) {
     if (is_idle()) {
     } else if (rows >= kTileKeys) {
       const char* from = first + lane_row_ * stride + 16 * piece_;
@@ -80,45 +44,35 @@ class TileRing {
         from += kRows * stride;
       }
     } else {
-      issue_some(rows, [&](int row) { return first + row * stride; });
-    }
-    issue_nothing(groups);
-  }
-
-  /// The same for rows that lie 16 · offsets[row] bytes from `side` on.
-  __device__ void issue(CopyGroups& groups, int rows, const char* side,
-                        const std::uint32_t* offsets) {
-    if (is_idle()) {
-    } else if (rows >= kTileKeys) {
-      const char* from = side + 16 * piece_;
-#pragma unroll
+#pragma unroll 2
       for (int i = 0; i < kTileKeys; i += kRows) {
-        copy_once_16(place(i), from + std::uint64_t{offsets[i + lane_row_]} * 16, policy_);
+        const int row = i + lane_row_;
+        copy_once_16_or_clear(place(i), first + min(row, rows - 1) * stride + 16 * piece_,
+                              row < rows, policy_);
       }
-    } else {
-      issue_some(rows, [&](int row) { return side + std::uint64_t{offsets[row]} * 16; });
     }
-    issue_nothing(groups);
-  }
-
-  /// Starts copying bytes, a multiple of 16, to a place within that of the next tile, which
-  /// issue_nothing then takes.
-  __device__ void copy_block(int to, const char* from, int bytes) {
-    for (int i = 16 * (lane_row_ * kRowLanes + piece_); i < bytes; i += 16 * kWarpThreads) {
-      copy_once_16(memory_.rows[newest_] + to + i, from + i, policy_);
-    }
-  }
-
-  /// Takes a place of the ring without copying anything more.
-  __device__ void issue_nothing(CopyGroups& groups) {
-    group_of_tile_ = group_of_tile_ << 8 | (groups.close() & 0xffU);
+    commit_copies();
     newest_ = next(newest_);
     ++count_;
   }
 
-  /// Waits for the oldest tile.
-  __device__ const char* wait(const CopyGroups& groups) {
-    groups.wait_for(group_of_tile_ >> 8 * behind());
+  /// Waits for the oldest tile. Copies land in the order in which they were committed.
+  __device__ const char* wait() {
+    switch (count_) {
+      case 1:
+        wait_copies<0>();
+        break;
+      case 2:
+        wait_copies<1>();
+        break;
+      case 3:
+        wait_copies<2>();
+        break;
+      default:
+        wait_copies<3>();
+        break;
+    }
+    __syncwarp();
     return memory_.rows[oldest_];
   }
   /// The oldest tile is not read any more.
@@ -129,7 +83,7 @@ class TileRing {
   }
 
  private:
-  static_assert(kStages <= 4, "group_of_tile_ has 8 bits for each");
+  static_assert(kStages <= 4, "wait() knows up to four");
   static constexpr int kRowLanes = kDim / 8;              // that copy one row, 16 bytes each
   static constexpr int kRows = kWarpThreads / kRowLanes;  // that one instruction copies
 
@@ -144,16 +98,6 @@ class TileRing {
     return memory_.rows[newest_] + (lane_row_ + row) * 2 * kDim + (turned ^ tile_turn<kDim>(row));
   }
 
-  template <class RowOf>
-  __device__ void issue_some(int rows, const RowOf& row_of) {
-#pragma unroll 2
-    for (int i = 0; i < kTileKeys; i += kRows) {
-      const int row = i + lane_row_;
-      copy_once_16_or_clear(place(i), row_of(min(row, rows - 1)) + 16 * piece_, row < rows,
-                            policy_);
-    }
-  }
-
   Memory& memory_;
   int lane_row_;
   int piece_;
@@ -161,7 +105,6 @@ class TileRing {
   int newest_ = 0;  // the place that is issued to next
   int oldest_ = 0;
   int count_ = 0;
-  unsigned group_of_tile_ = 0;  // of each tile, the newest in the lowest bits
 };
 
 }  // namespace sift::cuda

@@ -1,8 +1,8 @@
 #pragma once
 
 #include "sift/kernels/cuda/decode_item_loop.cuh"
-#include "sift/kernels/cuda/decode_plan.cuh"
 #include "sift/kernels/cuda/decode_shadow.cuh"
+#include "sift/kernels/cuda/decode_sums.cuh"
 
 namespace sift::cuda {
 
@@ -53,14 +53,14 @@ class KeySource {
     int page = tiles.page_of(0);
     const auto issue = [&] {
       const int key = tiles.key(issued);
-      ring_.issue(groups_, end_ - key, keys_ + row_bytes(rows_.offset(cache_, page, key)),
+      ring_.issue(end_ - key, keys_ + row_bytes(rows_.offset(cache_, page, key)),
                   cache_.slot_stride);
       page = tiles.page_of(++issued % kWarpThreads);
     };
     for (int tile = 0; tile < tiles.count; ++tile) {
       while (issued < tiles.count && ring_.has_room()) issue();
       float scores[kHeadTiles][4] = {};
-      multiply_by_key<T>(scores, query_, ring_.wait(groups_), at_);
+      multiply_by_key<T>(scores, query_, ring_.wait(), at_);
       ring_.release();
 #pragma unroll
       for (auto& of_heads : scores) {
@@ -80,11 +80,10 @@ class KeySource {
   LanePlace at_;
   QueryTile<kDim, kHeadTiles> query_;
   TileRing<kDim, kStages> ring_;
-  CopyGroups groups_;
 };
 
-/// Shadows of the keys of one warp, by which scores are estimated: a tile is on its way to registers
-/// while one is multiplied. kBlock: values that share a scale, or 0 for fp8.
+/// Shadows of the keys of one warp, by which scores are estimated: a tile is on its way to
+/// registers while one is multiplied. kBlock: values that share a scale, or 0 for fp8.
 template <class T, int kDim, int kHeadTiles, int kBlock>
 class ShadowSource {
  public:
@@ -144,8 +143,8 @@ struct ScoresShared {
   ItemLoopShared loop;  ///< last: only the entries of requests that there are have memory
 };
 
-/// Scores of one item after another, exact (KeySource) or estimated (ShadowSource), and their maxima
-/// and sums.
+/// Scores of one item after another, exact (KeySource) or estimated (ShadowSource), and their
+/// maxima and sums.
 template <class Source, int kHeadTiles>
 class ScoreWorker {
  public:
@@ -211,19 +210,12 @@ class ScoreWorker {
   __device__ void end(const Item& item, LaneSums<kHeadTiles>& sums) const {
     sums.share(shared_.sums[warp_], at_.lane);
     __syncthreads();
-    if (warp_ != 0) return;
-    if (at_.lane < group_) {
-      ItemSum all = shared_.sums[0][at_.lane];
-      for (int other = 1; other < kBlockWarps; ++other) {
-        all = join(all, shared_.sums[other][at_.lane]);
-      }
-      w_.item_sums[std::int64_t{item.number} * group_ + at_.lane] = all;
+    if (warp_ != 0 || at_.lane >= group_) return;
+    ItemSum all = shared_.sums[0][at_.lane];
+    for (int other = 1; other < kBlockWarps; ++other) {
+      all = join(all, shared_.sums[other][at_.lane]);
     }
-    UnitProgress& unit = w_.units[item.request * a_.kv_heads + item.kv_head];
-    const int items = score_cut(item.length, Source::kEstimates).items(item.length);
-    if (completes(&unit.scored, items, at_.lane)) {
-      plan_unit<Source::kEstimates>(a_, w_, item, at_.lane);
-    }
+    w_.item_sums[std::int64_t{item.number} * group_ + at_.lane] = all;
   }
 
   const DecodeArguments& a_;

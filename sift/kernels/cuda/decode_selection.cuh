@@ -1,14 +1,9 @@
 #pragma once
 
-#include "sift/kernels/cuda/decode_items.cuh"
-#include "sift/kernels/cuda/decode_sums.cuh"
+#include "sift/kernels/cuda/decode_plan.cuh"
 #include "sift/kernels/cuda/decode_tiles.cuh"
 
 namespace sift::cuda {
-
-/// What a warp selects for: rows of V by scores of all keys, or by those of candidates, or
-/// candidates by estimates.
-enum class Selects { keys, candidate_keys, candidates };
 
 /// Rows that a warp has selected, a ring in shared memory.
 template <int kMostHeads, Selects kSelects>
@@ -20,6 +15,7 @@ struct SelectedRows {
   static constexpr bool kCandidates = kSelects == Selects::candidates;
 
   alignas(16) HeadPlan plans[kMostHeads];
+  int only_keys[kMostHeads];  ///< wanted by an empty head though they do not pass, or −1
   alignas(8) std::uint32_t offsets[kPlaces];
   /// Under each head; heads in different banks.
   std::uint16_t weights[kCandidates ? 1 : kMostHeads][kPlaces + 8];
@@ -36,7 +32,8 @@ class HeadCounts {
   /// `heads`: a bit each.
   __device__ void add(unsigned heads) {
 #pragma unroll
-    for (int i = 0; i < kWords; ++i) words_[i] += (heads >> 4 * i & 0xfU) * 0x00204081U & 0x01010101U;
+    for (int i = 0; i < kWords; ++i)
+      words_[i] += (heads >> 4 * i & 0xfU) * 0x00204081U & 0x01010101U;
   }
   /// Sums over the warp; lane `head` gets that of its head.
   __device__ int sum_of_lane(int lane) const {
@@ -54,8 +51,8 @@ class HeadCounts {
   unsigned words_[kWords] = {};
 };
 
-/// Selects, chunk by chunk, the rows that one warp reads of its part of an item: those that any head
-/// wants. Scores of the next chunk are on their way while rows are read.
+/// Selects, chunk by chunk, the rows that one warp reads of its part of an item: those that any
+/// head wants. Scores of the next chunk are on their way while rows are read.
 template <class T, int kMostHeads, Selects kSelects>
 class RowSelector {
  public:
@@ -64,9 +61,9 @@ class RowSelector {
   static constexpr bool kCandidates = kSelects == Selects::candidates;
   static constexpr int kLaneKeys = Selected::kLaneKeys;
 
-  /// Entries [begin, end) of the item's unit: keys, or places of its candidates.
+  /// `part`: of the item that warp `warp` has. Entries are keys, or places of its candidates.
   __device__ RowSelector(const DecodeArguments& a, const DecodeWorkspace& w, Selected& selected,
-                         const Item& item, int begin, int end, int lane)
+                         const Item& item, int warp, WarpPart part, int lane)
       : a_(a),
         selected_(selected),
         rows_(a.cache, item.request),
@@ -76,10 +73,10 @@ class RowSelector {
         stride_(score_stride(item.length)),
         scores_(w.scores + item.scores * group_),
         listed_(w.candidate_rows + item.scores),
-        next_(begin),
-        end_(end) {
-    load_plans(a, w, item);
+        next_(part.begin),
+        end_(part.end) {
     load();
+    plan(w, item, warp);
   }
 
   /// Selects until 16 rows wait to be taken, or what is left does, filled up with rows that stand
@@ -144,17 +141,37 @@ class RowSelector {
     __syncwarp();
   }
 
-  __device__ void load_plans(const DecodeArguments& a, const DecodeWorkspace& w, const Item& item) {
-    const HeadPlan* plans = kCandidates ? w.candidate_plans : w.plans;
-    bool keeps_one = false;
+  __device__ void plan(const DecodeWorkspace& w, const Item& item, int warp) {
+    const HeadPlan plan = plan_heads<kSelects>(a_, w, item, lane_);
     if (lane_ < group_) {
-      const HeadPlan plan = plans[item.request * a.heads + item.kv_head * group_ + lane_];
-      keeps_one = plan.only_key >= 0;
       selected_.plans[lane_] = plan;
+      selected_.only_keys[lane_] = -1;
+      if (!kCandidates && warp == 0 && item.begin == 0) {
+        w.plans[item.request * a_.heads + item.kv_head * group_ + lane_] = plan;
+      }
     }
-    keeps_one_ = __any_sync(kAllLanes, keeps_one);
-    is_special_ = keeps_one_ || a.sink > 0 || a.recent > 0;
+    is_special_ = a_.sink > 0 || a_.recent > 0;
+    if (kCandidates || a_.empty == EmptyHead::highest) find_only_keys(plan, w, item, warp);
     __syncwarp();
+  }
+
+  // The keys that empty heads want all the same, where this warp has them.
+  __device__ void find_only_keys(const HeadPlan& plan, const DecodeWorkspace& w, const Item& item,
+                                 int warp) {
+    unsigned empty = __ballot_sync(kAllLanes, plan.empty != 0);
+    for (; empty != 0; empty &= empty - 1) {
+      const int head = __ffs(static_cast<int>(empty)) - 1;
+      const float maximum = __shfl_sync(kAllLanes, plan.maximum, head);
+      int key = -1;
+      if constexpr (kListed) {
+        key = highest_candidate(a_, w, item, warp, head, maximum, lane_);
+      } else {
+        key = highest_key(a_, w, item, next_, end_, head, maximum, lane_);
+      }
+      if (key < 0) continue;
+      if (lane_ == head) selected_.only_keys[head] = key;
+      keeps_one_ = is_special_ = true;
+    }
   }
 
   __device__ int first_entry() const { return next_ + kLaneKeys * lane_; }
@@ -250,7 +267,7 @@ class RowSelector {
     unsigned heads = 0;
     if (keeps_one_) {
       for (int head = 0; head < group_; ++head) {
-        if (key == selected_.plans[head].only_key) heads |= 1U << head;
+        if (key == selected_.only_keys[head]) heads |= 1U << head;
       }
     }
     return heads;
@@ -294,7 +311,7 @@ class RowSelector {
   int count_ = 0;
   int rows_seen_ = 0;
   int forced_rows_ = 0;
-  bool keeps_one_ = false;   // some head keeps a key though nothing passes
+  bool keeps_one_ = false;   // some head wants a key that does not pass
   bool is_special_ = false;  // keys may be selected whatever their scores
   HeadCounts<kMostHeads> passing_;
   HeadCounts<kMostHeads> forced_;

@@ -158,8 +158,8 @@ __device__ inline void multiply_step(float (&sums)[4], const std::uint32_t (&pai
   }
 }
 
-/// Shadows of keys g and g + 8 of a tile, of each the codes of the lane's part of the query. kBlock:
-/// values that share a scale, or 0 for fp8.
+/// Shadows of keys g and g + 8 of a tile, of each the codes of the lane's part of the query.
+/// kBlock: values that share a scale, or 0 for fp8.
 template <int kDim, int kBlock>
 struct ShadowRows {
   static constexpr int kSteps = kDim / 32;
@@ -180,8 +180,8 @@ struct ShadowRows {
     }
   }
 
-  /// Scores: [i] is that of key g + 8 · (i / 2) under head 8 h + 2t + i % 2. Codes are multiplied as
-  /// subnormal halves, 2^-24 times what they are.
+  /// Scores: [i] is that of key g + 8 · (i / 2) under head 8 h + 2t + i % 2. Codes are multiplied
+  /// as subnormal halves, 2^-24 times what they are.
   template <int kHeadTiles>
   __device__ void multiply(float (&scores)[4], const ShadowQuery<kDim, kHeadTiles>& query,
                            int h) const {
@@ -203,8 +203,7 @@ struct ShadowRows {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const float2 scale =
-            __half22float2(
-            *reinterpret_cast<const __half2*>(&scales[i / 2][s * kScales / kSteps]));
+            __half22float2(*reinterpret_cast<const __half2*>(&scales[i / 2][s * kScales / kSteps]));
         scaled[i] += scale.x * sums[i];
         shifted[i] += scale.y * query.sums[h][s][i % 2];
       }
@@ -246,8 +245,8 @@ struct ShadowRows<kDim, 0> {
       for (int half = 0; half < 2; ++half) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          const std::uint32_t both = __byte_perm(codes[half][2 * s], codes[half][2 * s + 1],
-                                                 0x4400U + 0x1111U * i);
+          const std::uint32_t both =
+              __byte_perm(codes[half][2 * s], codes[half][2 * s + 1], 0x4400U + 0x1111U * i);
           of[half][i] = (both & 0x80008000U) | (both >> 1 & 0x3f803f80U);
         }
       }

@@ -84,12 +84,4 @@ struct LaneSums {
   }
 };
 
-/// Counts an item of a unit that is complete; whether it is the last of `items`. By one warp.
-__device__ inline bool completes(unsigned* counter, int items, int lane) {
-  __syncwarp();
-  bool last = false;
-  if (lane == 0) last = add_acquire_release(counter, 1U) + 1 == static_cast<unsigned>(items);
-  return __any_sync(kAllLanes, last);
-}
-
 }  // namespace sift::cuda

@@ -105,23 +105,6 @@ __device__ void store_records(const ScoreTile& scores, float* unit, int group, i
   }
 }
 
-/// Adds a tile's scores to the maxima and sums of its heads.
-template <int kHeadTiles>
-__device__ void add_scores(ItemSum (&sums)[kHeadTiles], const ScoreTile& scores) {
-  const float(&of)[2][4] = scores.of;
-#pragma unroll
-  for (int h = 0; h < kHeadTiles; ++h) {
-    const float most =
-        fmaxf(fmaxf(of[0][2 * h], of[0][2 * h + 1]), fmaxf(of[1][2 * h], of[1][2 * h + 1]));
-    const float maximum = fmaxf(sums[h].maximum, most);
-    const float reference = finite_reference(maximum);
-    sums[h].sum = sums[h].sum * exp2_fast(sums[h].maximum - reference) +
-                  ((exp2_fast(of[0][2 * h] - reference) + exp2_fast(of[0][2 * h + 1] - reference)) +
-                   (exp2_fast(of[1][2 * h] - reference) + exp2_fast(of[1][2 * h + 1] - reference)));
-    sums[h].maximum = maximum;
-  }
-}
-
 /// Puts this warp's maxima and sums, of which each lane has its own part, where the block adds
 /// them.
 template <int kHeadTiles>

@@ -10,8 +10,8 @@ namespace sift::cuda {
 template <int kDim, int kMostHeads, bool kEstimates>
 struct ValuesShared {
   static constexpr Selects kSelects = kEstimates ? Selects::candidate_keys : Selects::keys;
-  static constexpr int kHeadsAdded = 4;        ///< at a time
-  static constexpr int kStride = kDim + 4;     ///< keeps heads in different banks
+  static constexpr int kHeadsAdded = 4;     ///< at a time
+  static constexpr int kStride = kDim + 4;  ///< keeps heads in different banks
 
   SelectedRows<kMostHeads, kSelects> selected[kBlockWarps];
   float weights[kBlockWarps][kMaximumGroup];
@@ -36,8 +36,9 @@ class ValueWorker {
       part.end = part.begin + w_.candidate_counts[std::int64_t{item.number} * kBlockWarps + warp()];
     }
     Sums sums;
-    Selector selector(a_, w_, shared_.selected[warp()], item, part.begin, part.end, at_.lane);
-    const char* side = static_cast<const char*>(a_.cache.values) + item.kv_head * a_.cache.head_stride;
+    Selector selector(a_, w_, shared_.selected[warp()], item, warp(), part, at_.lane);
+    const char* side =
+        static_cast<const char*>(a_.cache.values) + item.kv_head * a_.cache.head_stride;
     while (selector.fill()) {
       Tile tile;
       load(tile, side, selector);

@@ -31,13 +31,8 @@ struct ItemSum {
 struct HeadPlan {
   float maximum = 0;
   float log_sum_exp = 0;
-  float threshold = 0;  ///< keys pass with a greater score
-  /// When no key passes and none is forced, the one that is selected all the same, or kNone if none
-  /// is; else kNotEmpty.
-  std::int32_t only_key = kNotEmpty;
-
-  static constexpr std::int32_t kNotEmpty = -1;
-  static constexpr std::int32_t kNone = -2;
+  float threshold = 0;     ///< keys pass with a greater score
+  std::int32_t empty = 0;  ///< 1 when none does and none is forced
 };
 
 /// A key whose score is exact after an estimate.
@@ -61,8 +56,6 @@ struct RescoredSum {
 
 /// Counters of one KV head of one request. All are zero between steps.
 struct UnitProgress {
-  unsigned scored = 0;    ///< items whose scores are complete
-  unsigned rescored = 0;  ///< items whose candidates' scores are exact
   std::int32_t rows = 0;
   std::int32_t rows_eligible = 0;
   std::int32_t candidates = 0;
@@ -82,20 +75,20 @@ struct StepProgress {
 /// numbered over requests, KV heads and runs; dense ones behind those of sifted requests.
 struct DecodeWorkspace {
   int group = 0;                    ///< query heads of a KV head
+  int log_group = -1;               ///< log2 of it, or −1 where it is no power of two
   int item_capacity = 0;            ///< of each kind
   std::int64_t score_capacity = 0;  ///< rows
   StepProgress* step = nullptr;
-  UnitProgress* units = nullptr;        ///< [batch, kv_heads]
-  KeptCount* kept = nullptr;            ///< [batch, heads], zero between steps
-  HeadPlan* plans = nullptr;            ///< [batch, heads], of those that sift
-  HeadPlan* candidate_plans = nullptr;  ///< [batch, heads], where scores are estimated
+  UnitProgress* units = nullptr;  ///< [batch, kv_heads]
+  KeptCount* kept = nullptr;      ///< [batch, heads], zero between steps
+  HeadPlan* plans = nullptr;      ///< [batch, heads], of those that sift
   float* log_sum_exp =
       nullptr;  ///< [batch, heads], where the caller wants none but records need it
-  ItemSum* item_sums = nullptr;          ///< [items of scores and dense ones, group]
+  ItemSum* item_sums = nullptr;  ///< [items of scores and dense ones, group]
   // Where scores are estimated:
-  RescoredSum* rescored_sums = nullptr;        ///< [items of values, group]
-  std::int32_t* candidate_counts = nullptr;    ///< [items of values, kBlockWarps]
-  CandidateRow* candidate_rows = nullptr;      ///< [rows of scores]
+  RescoredSum* rescored_sums = nullptr;      ///< [items of values, group]
+  std::int32_t* candidate_counts = nullptr;  ///< [items of values, kBlockWarps]
+  CandidateRow* candidate_rows = nullptr;    ///< [rows of scores]
   float* item_masses = nullptr;  ///< [items of values, group], relative to the head's maximum
   float* partials = nullptr;     ///< [items of values and dense ones, group, head_dim]
   /// A unit: [group, keys rounded up to kScoreRowPadding]; of a request that records [keys,

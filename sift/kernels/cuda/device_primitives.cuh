@@ -22,18 +22,6 @@ __device__ inline std::uint64_t read_once_policy() {
 
 // Copies from global to shared memory that go on while the thread does.
 
-__device__ inline void copy_async_16(void* to, const void* from) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
-                   static_cast<std::uint32_t>(__cvta_generic_to_shared(to))),
-               "l"(from)
-               : "memory");
-}
-__device__ inline void copy_async_4(void* to, const void* from) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(
-                   static_cast<std::uint32_t>(__cvta_generic_to_shared(to))),
-               "l"(from)
-               : "memory");
-}
 /// 16 bytes that no other block needs.
 __device__ inline void copy_once_16(void* to, const void* from, std::uint64_t policy) {
   asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(
@@ -69,30 +57,6 @@ __device__ inline void load_matrices_transposed(std::uint32_t (&out)[4], const v
                : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
                : "r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(row)))
                : "memory");
-}
-
-// Flags between blocks.
-
-__device__ inline unsigned load_acquire(const unsigned* flag) {
-  unsigned value = 0;
-  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(flag) : "memory");
-  return value;
-}
-
-/// Sets a flag behind what this thread, and all that it has waited for, wrote before.
-__device__ inline void store_release(unsigned* flag, unsigned value) {
-  asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(flag), "r"(value) : "memory");
-}
-
-/// Adds to a counter behind what this thread, and all that it has waited for, wrote before; returns
-/// what it was, and sees what those wrote who added to it before.
-__device__ inline unsigned add_acquire_release(unsigned* counter, unsigned value) {
-  unsigned before = 0;
-  asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;"
-               : "=r"(before)
-               : "l"(counter), "r"(value)
-               : "memory");
-  return before;
 }
 
 // Kernels that begin while the one before them ends (programmatic dependent launch).
