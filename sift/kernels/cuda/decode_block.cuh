@@ -27,7 +27,7 @@ template <int kDim, int kMostHeads>
 struct BlockShared {
   static constexpr int kItems = 4;
 
-  TileMemory<kDim, tile_stages<kDim, kMostHeads>()> tiles[kBlockWarps];
+  typename TileRing<kDim, tile_stages<kDim, kMostHeads>()>::Memory tiles[kBlockWarps];
   ItemResults<kDim, kMostHeads> results;
   Item items[kItems];  ///< the one at work, the next two, and one that slower warps may still read
   ItemTable table;     ///< last: only the entries of requests that there are have memory

@@ -41,7 +41,7 @@ struct DecodeKernelSet {
   template <bool kEstimates>
   using Values = ValuesShared<kDim, kMostHeads, kEstimates>;
   using Dense = BlockShared<kDim, kMostHeads>;
-  using Candidates = CandidatesShared<kMostHeads>;
+  using Candidates = CandidatesShared<kDim, kMostHeads>;
   static constexpr auto* kDense = dense_kernel<T, kDim, kMostHeads>;
   using Keys = KeySource<T, kDim, kHeadTiles>;
   using Scores = ScoresShared<Keys>;
@@ -49,13 +49,16 @@ struct DecodeKernelSet {
   /// kBlock: values that share a scale, or 0 for fp8.
   template <int kBlock>
   using Shadows = ShadowSource<T, kDim, kHeadTiles, kBlock>;
-  using Estimates = ScoresShared<Shadows<0>>;
   template <int kBlock>
   static constexpr auto* kEstimates = scores_kernel<Shadows<kBlock>, kDim, kMostHeads>;
   /// That of a format; a head of 96 values has blocks of 32 alone.
   static auto* estimates(const KeyShadowFormat& format) {
     if (format.code == ShadowCode::fp8) return kEstimates<0>;
     return format.block == 32 ? kEstimates<32> : kEstimates < kDim % 64 == 0 ? 64 : 32 > ;
+  }
+  static std::size_t estimates_shared(const KeyShadowFormat& format, int batch) {
+    if (format.code == ShadowCode::fp8) return shared_bytes<ScoresShared<Shadows<0>>>(batch);
+    return shared_bytes<ScoresShared<Shadows<32>>>(batch);  // the larger one
   }
   static constexpr auto* kCandidates = candidates_kernel<T, kDim, kMostHeads>;
   template <bool kOfCandidates>
@@ -193,8 +196,7 @@ cudaError_t EstimateKernels<kDim>::prepare(const DecodeKernelChoice& choice,
           KeyShadowFormat{ShadowCode::fp8}}) {
       if (status != cudaSuccess) return status;
       int fit = 0;
-      status =
-          ready_kernel(Set::estimates(format), shared_bytes<typename Set::Estimates>(batch), fit);
+      status = ready_kernel(Set::estimates(format), Set::estimates_shared(format, batch), fit);
       least = std::min(least, fit);
     }
     per_processor.scores = least;
@@ -219,8 +221,9 @@ cudaError_t EstimateKernels<kDim>::launch_sifted(const DecodeLaunch& launch) {
     const auto behind = [&](auto* kernel, int blocks, std::size_t shared) {
       return launch_behind(kernel, blocks, kBlockThreads, shared, launch);
     };
-    cudaError_t status = behind(Set::estimates(launch.arguments.shadows.format),
-                                launch.blocks.scores, shared_bytes<typename Set::Estimates>(batch));
+    const KeyShadowFormat& format = launch.arguments.shadows.format;
+    cudaError_t status =
+        behind(Set::estimates(format), launch.blocks.scores, Set::estimates_shared(format, batch));
     if (status == cudaSuccess) {
       status = behind(Set::kCandidates, launch.blocks.candidates,
                       shared_bytes<typename Set::Candidates>(batch));

@@ -1,14 +1,16 @@
 #pragma once
 
-#include "sift/kernels/cuda/decode_gather.cuh"
 #include "sift/kernels/cuda/decode_item_loop.cuh"
 #include "sift/kernels/cuda/decode_selection.cuh"
 
 namespace sift::cuda {
 
 /// Shared memory of a block of the candidates' kernel.
-template <int kMostHeads>
+template <int kDim, int kMostHeads>
 struct CandidatesShared {
+  static constexpr int kStages = gather_stages<kDim>();
+
+  typename TileRing<kDim, kStages>::Memory tiles[kBlockWarps];
   SelectedRows<kMostHeads, Selects::candidates> selected[kBlockWarps];
   ItemSum candidates[kBlockWarps][kMaximumGroup];
   ItemSum others[kBlockWarps][kMaximumGroup];
@@ -21,7 +23,7 @@ struct CandidatesShared {
 template <class T, int kDim, int kMostHeads>
 class CandidateWorker {
  public:
-  using Shared = CandidatesShared<kMostHeads>;
+  using Shared = CandidatesShared<kDim, kMostHeads>;
   static constexpr Work kWork = Work::candidates;
 
   __device__ CandidateWorker(const DecodeArguments& a, const DecodeWorkspace& w, Shared& shared)
@@ -35,10 +37,17 @@ class CandidateWorker {
     sums_.clear();
     place_ = part.begin;
     Selector selector(a_, w_, shared_.selected[warp()], item, warp(), part, at_.lane);
-    while (selector.fill()) {
-      Tile tile;
-      load(tile, item, selector);
-      score(tile, item);
+    TileRing<kDim, Shared::kStages> ring(shared_.tiles[warp()], at_.lane, read_once_policy());
+    const char* side =
+        static_cast<const char*>(a_.cache.keys) + item.kv_head * a_.cache.head_stride;
+    while (true) {
+      while (ring.has_room() && selector.fill()) {
+        ring.issue(side, shared_.selected[warp()].offsets + selector.take());
+      }
+      if (ring.count() == 0) break;
+      const int place = selector.place(ring.count());
+      score(item, ring.wait(), place, selector.count(ring.count()));
+      ring.release();
     }
     end(item, selector);
   }
@@ -49,53 +58,36 @@ class CandidateWorker {
 
   __device__ int warp() const { return static_cast<int>(threadIdx.x) / kWarpThreads; }
 
-  // 16 rows, and a bit for each head whose candidate row g, and row g + 8, is.
-  struct Tile {
-    KeyRows<kDim> rows;
-    unsigned heads[2];
-    int count;
-  };
-
-  // Loads the next rows and lists them.
-  __device__ void load(Tile& tile, const Item& item, Selector& selector) {
+  // Lists `count` of 16 rows, which have place `place`, and their exact scores.
+  __device__ void score(const Item& item, const char* tile, int place, int count) {
     const auto& selected = shared_.selected[warp()];
-    const int place = selector.take();
-    const char* side =
-        static_cast<const char*>(a_.cache.keys) + item.kv_head * a_.cache.head_stride;
-    tile.rows.load(side, selected.offsets + place, at_);
-    tile.heads[0] = selected.heads[place + at_.g];
-    tile.heads[1] = selected.heads[place + at_.g + 8];
-    tile.count = selector.count();
-    if (at_.lane < tile.count) {
+    const unsigned heads[2] = {selected.heads[place + at_.g], selected.heads[place + at_.g + 8]};
+    if (at_.lane < count) {
       w_.candidate_rows[item.scores + place_ + at_.lane] = {selected.offsets[place + at_.lane],
                                                             selected.keys[place + at_.lane]};
     }
-  }
-
-  // Exact scores of a tile's rows.
-  __device__ void score(const Tile& tile, const Item& item) {
+    float products[kHeadTiles][4] = {};
+    multiply_by_key<T>(products, query_, tile, at_);
     float* scores = w_.scores + item.scores * group_ + place_;
     const int stride = score_stride(item.length);
     const float scale = a_.scale * kLog2EFloat;
 #pragma unroll
     for (int h = 0; h < kHeadTiles; ++h) {
-      float products[4] = {};
-      tile.rows.template multiply<T>(products, query_, h);
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int head = 8 * h + 2 * at_.t + i % 2;
-        const bool is_candidate = (tile.heads[i / 2] >> head & 1U) != 0;
-        products[i] = is_candidate ? products[i] * scale : -__builtin_huge_valf();
+        const bool is_candidate = (heads[i / 2] >> head & 1U) != 0;
+        products[h][i] = is_candidate ? products[h][i] * scale : -__builtin_huge_valf();
       }
-      sums_.add(products, h);
+      sums_.add(products[h], h);
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int row = at_.g + 8 * (i / 2);
         const int head = 8 * h + 2 * at_.t + i % 2;
-        if (row < tile.count && head < group_) scores[head * stride + row] = products[i];
+        if (row < count && head < group_) scores[head * stride + row] = products[h][i];
       }
     }
-    place_ += tile.count;
+    place_ += count;
   }
 
   __device__ void end(const Item& item, const Selector& selector) {
@@ -136,7 +128,7 @@ class CandidateWorker {
   LanePlace at_;
   int group_;
   int place_ = 0;  // of the next candidate among the entries of the unit
-  GatherQuery<kDim, kHeadTiles> query_;
+  QueryTile<kDim, kHeadTiles> query_;
   LaneSums<kHeadTiles> sums_;
 };
 

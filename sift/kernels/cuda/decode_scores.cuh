@@ -30,7 +30,8 @@ class KeySource {
  public:
   static constexpr bool kEstimates = false;
   static constexpr int kStages = kDim > 128 ? 2 : kDim > 64 ? 3 : 4;
-  using Memory = TileMemory<kDim, kStages>;
+  using Ring = TileRing<kDim, kStages>;
+  using Memory = typename Ring::Memory;
 
   __device__ KeySource(const DecodeArguments& a, int group, const Item& item, Memory& memory,
                        const LanePlace& at)
@@ -53,7 +54,7 @@ class KeySource {
     int page = tiles.page_of(0);
     const auto issue = [&] {
       const int key = tiles.key(issued);
-      ring_.issue(end_ - key, keys_ + row_bytes(rows_.offset(cache_, page, key)),
+      ring_.issue(end_ - key, keys_ + std::uint64_t{rows_.offset(cache_, page, key)} * 16,
                   cache_.slot_stride);
       page = tiles.page_of(++issued % kWarpThreads);
     };
@@ -79,23 +80,28 @@ class KeySource {
   float scale_;
   LanePlace at_;
   QueryTile<kDim, kHeadTiles> query_;
-  TileRing<kDim, kStages> ring_;
+  Ring ring_;
 };
 
-/// Shadows of the keys of one warp, by which scores are estimated: a tile is on its way to
-/// registers while one is multiplied. kBlock: values that share a scale, or 0 for fp8.
+/// Shadows of the keys of one warp, by which scores are estimated, likewise. kBlock: values that
+/// share a scale, or 0 for fp8.
 template <class T, int kDim, int kHeadTiles, int kBlock>
 class ShadowSource {
+  using Rows = ShadowRows<kDim, kBlock>;
+
  public:
   static constexpr bool kEstimates = true;
-  struct Memory {};
+  static constexpr int kStages = kDim > 128 ? 3 : 4;
+  using Ring = BlockRing<Rows::kTileBytes, kStages>;
+  using Memory = typename Ring::Memory;
 
-  __device__ ShadowSource(const DecodeArguments& a, int group, const Item& item, Memory&,
+  __device__ ShadowSource(const DecodeArguments& a, int group, const Item& item, Memory& memory,
                           const LanePlace& at)
       : tiles_(static_cast<const char*>(a.shadows.tiles) + item.kv_head * a.shadows.head_stride),
         page_units_(static_cast<std::uint32_t>(a.shadows.page_stride / 16)),
         rows_(a.cache, item.request),
-        at_(at) {
+        at_(at),
+        ring_(memory, at.lane, read_once_policy()) {
     query_.load(static_cast<const T*>(a.query) +
                     std::int64_t{item.request * a.heads + item.kv_head * group} * kDim,
                 group, a.shadows.format.order, a.scale * kLog2EFloat, Rows::kOdd, at);
@@ -103,29 +109,30 @@ class ShadowSource {
 
   /// As KeySource::for_each_tile.
   template <class Take>
-  __device__ void for_each_tile(const WarpTiles& tiles, const Take& take) const {
-    Rows next;
-    next.load(address(tiles.page_of(0), tiles.key(0)), at_);
-    int page = tiles.page_of(1);
-#pragma unroll 1
+  __device__ void for_each_tile(const WarpTiles& tiles, const Take& take) {
+    int issued = 0;
+    int page = tiles.page_of(0);
     for (int tile = 0; tile < tiles.count; ++tile) {
-      const Rows rows = next;
-      if (tile + 1 < tiles.count) next.load(address(page, tiles.key(tile + 1)), at_);
-      page = tiles.page_of((tile + 2) % kWarpThreads);
+      while (issued < tiles.count && ring_.has_room()) {
+        ring_.issue(address(page, tiles.key(issued)));
+        page = tiles.page_of(++issued % kWarpThreads);
+      }
+      Rows rows;
+      rows.load(ring_.wait(), at_);
       float scores[kHeadTiles][4];
 #pragma unroll
       for (int h = 0; h < kHeadTiles; ++h) rows.multiply(scores[h], query_, h);
+      ring_.release();
       take(scores, tiles.key(tile));
     }
   }
 
  private:
-  using Rows = ShadowRows<kDim, kBlock>;
-
   __device__ const char* address(int page, int key) const {
     const std::uint32_t tile = static_cast<std::uint32_t>(rows_.slot(key)) / kShadowTileKeys;
-    return tiles_ + row_bytes(static_cast<std::uint32_t>(page) * page_units_ +
-                              tile * (Rows::kTileBytes / 16));
+    return tiles_ + std::uint64_t{static_cast<std::uint32_t>(page) * page_units_ +
+                                  tile * (Rows::kTileBytes / 16)} *
+                        16;
   }
 
   const char* tiles_;
@@ -133,6 +140,7 @@ class ShadowSource {
   RowFinder rows_;
   LanePlace at_;
   ShadowQuery<kDim, kHeadTiles> query_;
+  Ring ring_;
 };
 
 /// Shared memory of a block of the scores' kernel.

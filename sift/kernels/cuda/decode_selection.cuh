@@ -5,6 +5,13 @@
 
 namespace sift::cuda {
 
+/// Tiles of selected rows that a warp has on their way: as many as leave room for the blocks of a
+/// multiprocessor.
+template <int kDim>
+constexpr int gather_stages() {
+  return kDim > 64 ? 2 : 3;
+}
+
 /// Rows that a warp has selected, a ring in shared memory.
 template <int kMostHeads, Selects kSelects>
 struct SelectedRows {
@@ -12,6 +19,8 @@ struct SelectedRows {
   /// Keys that a warp selects from at a time.
   static constexpr int kChunk = kLaneKeys * kWarpThreads;
   static constexpr int kPlaces = 2 * kChunk;
+  /// Tiles of rows that were taken and are still there, whatever is selected.
+  static constexpr int kTilesKept = (kPlaces - kChunk - kTileKeys + 1) / kTileKeys;
   static constexpr bool kCandidates = kSelects == Selects::candidates;
 
   alignas(16) HeadPlan plans[kMostHeads];
@@ -57,6 +66,7 @@ template <class T, int kMostHeads, Selects kSelects>
 class RowSelector {
  public:
   using Selected = SelectedRows<kMostHeads, kSelects>;
+  static_assert(Selected::kTilesKept >= 3, "more than gather_stages()");
   static constexpr bool kListed = kSelects == Selects::candidate_keys;
   static constexpr bool kCandidates = kSelects == Selects::candidates;
   static constexpr int kLaneKeys = Selected::kLaneKeys;
@@ -84,8 +94,7 @@ class RowSelector {
   __device__ bool fill() {
     while (tail_ - head_ < kTileKeys && next_ < end_) select();
     if (tail_ == head_) return false;
-    count_ = min(tail_ - head_, kTileKeys);
-    if (count_ < kTileKeys) fill_up();
+    if (tail_ - head_ < kTileKeys) fill_up();
     return true;
   }
   /// The place of the next 16 rows, which are taken.
@@ -94,8 +103,14 @@ class RowSelector {
     head_ += kTileKeys;
     return place;
   }
-  /// Of the rows that fill() made ready, those that some head wants.
-  __device__ int count() const { return count_; }
+  /// The place of the 16 rows that were taken `behind` times ago, and how many of them some head
+  /// wants. They stay for kTilesKept times.
+  __device__ int place(int behind) const {
+    return (head_ - behind * kTileKeys) % Selected::kPlaces;
+  }
+  __device__ int count(int behind) const {
+    return min(kTileKeys, rows_seen_ - (head_ - behind * kTileKeys));
+  }
   /// Rows, all in all.
   __device__ int rows() const { return rows_seen_; }
   /// Rows that were selected though no score passed.
@@ -128,7 +143,7 @@ class RowSelector {
 
   __device__ void fill_up() {
     const int place = (head_ + lane_) % Selected::kPlaces;
-    if (lane_ >= count_ && lane_ < kTileKeys) {
+    if (head_ + lane_ >= tail_ && lane_ < kTileKeys) {
       selected_.offsets[place] = selected_.offsets[head_ % Selected::kPlaces];
       if constexpr (kCandidates) {
         selected_.heads[place] = 0;
@@ -308,7 +323,6 @@ class RowSelector {
   int end_;
   int head_ = 0;  // of the ring: those before it were taken
   int tail_ = 0;
-  int count_ = 0;
   int rows_seen_ = 0;
   int forced_rows_ = 0;
   bool keeps_one_ = false;   // some head wants a key that does not pass

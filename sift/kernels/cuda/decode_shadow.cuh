@@ -1,37 +1,29 @@
 #pragma once
 
-// How a warp estimates the scores of 16 keys from a tile of their shadows (key_shadow.h), which it
-// loads straight into the registers that tensor cores take: keys are the rows of the product and
-// heads its columns.
+// How a warp estimates the scores of 16 keys from a tile of their shadows (key_shadow.h): keys are
+// the rows of the product and heads its columns.
 
-#include "sift/kernels/cuda/decode_gather.cuh"
+#include "sift/kernels/cuda/decode_tiles.cuh"
 #include "sift/kernels/cuda/key_shadow.h"
 
 namespace sift::cuda {
 
-/// Words that lie side by side and that no other block needs.
+/// Words that lie side by side in shared memory.
 template <int kWords>
-__device__ void load_words(std::uint32_t* words, const char* from) {
+__device__ void load_words(std::uint32_t (&words)[kWords], const char* from) {
   if constexpr (kWords % 4 == 0) {
 #pragma unroll
     for (int i = 0; i < kWords; i += 4) {
-      const uint4 four = load_row_16<256>(from + 4 * i);
+      const uint4 four = *reinterpret_cast<const uint4*>(from + 4 * i);
       words[i] = four.x;
       words[i + 1] = four.y;
       words[i + 2] = four.z;
       words[i + 3] = four.w;
     }
-  } else if constexpr (kWords % 2 == 0) {
-#pragma unroll
-    for (int i = 0; i < kWords; i += 2) {
-      const uint2 two = load_row_8(from + 4 * i);
-      words[i] = two.x;
-      words[i + 1] = two.y;
-    }
   } else {
 #pragma unroll
     for (int i = 0; i < kWords; ++i) {
-      words[i] = __ldcs(reinterpret_cast<const std::uint32_t*>(from + 4 * i));
+      words[i] = *reinterpret_cast<const std::uint32_t*>(from + 4 * i);
     }
   }
 }
@@ -171,12 +163,12 @@ struct ShadowRows {
   std::uint32_t scales[2][kScales];  ///< and zeros
 
   __device__ void load(const char* tile, const LanePlace& at) {
-    const char* of_lane = settled(tile + at.lane * kSteps * 4);
-    const char* of_key = settled(tile + 8 * kDim + at.g * kScales * 4);
+    const char* of_lane = tile + at.lane * kSteps * 4;
+    const char* of_key = tile + 8 * kDim + at.g * kScales * 4;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      load_words<kSteps>(codes[half], of_lane + half * kWarpThreads * kSteps * 4);
-      load_words<kScales>(scales[half], of_key + half * 8 * kScales * 4);
+      load_words(codes[half], of_lane + half * kWarpThreads * kSteps * 4);
+      load_words(scales[half], of_key + half * 8 * kScales * 4);
     }
   }
 
@@ -224,12 +216,12 @@ struct ShadowRows<kDim, 0> {
   float scales[2];
 
   __device__ void load(const char* tile, const LanePlace& at) {
-    const char* of_lane = settled(tile + at.lane * kSteps * 8);
-    const auto* of_key = reinterpret_cast<const float*>(settled(tile + 16 * kDim + 4 * at.g));
+    const char* of_lane = tile + at.lane * kSteps * 8;
+    const auto* of_key = reinterpret_cast<const float*>(tile + 16 * kDim) + at.g;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      load_words<2 * kSteps>(codes[half], of_lane + half * kWarpThreads * kSteps * 8);
-      scales[half] = __ldcs(of_key + 8 * half);
+      load_words(codes[half], of_lane + half * kWarpThreads * kSteps * 8);
+      scales[half] = of_key[8 * half];
     }
   }
 

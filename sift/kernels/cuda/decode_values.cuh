@@ -1,6 +1,5 @@
 #pragma once
 
-#include "sift/kernels/cuda/decode_gather.cuh"
 #include "sift/kernels/cuda/decode_item_loop.cuh"
 #include "sift/kernels/cuda/decode_selection.cuh"
 
@@ -13,6 +12,9 @@ struct ValuesShared {
   static constexpr int kHeadsAdded = 4;     ///< at a time
   static constexpr int kStride = kDim + 4;  ///< keeps heads in different banks
 
+  static constexpr int kStages = gather_stages<kDim>();
+
+  typename TileRing<kDim, kStages>::Memory tiles[kBlockWarps];
   SelectedRows<kMostHeads, kSelects> selected[kBlockWarps];
   float weights[kBlockWarps][kMaximumGroup];
   alignas(16) float values[kBlockWarps][kHeadsAdded][kStride];
@@ -35,48 +37,54 @@ class ValueWorker {
     if (kEstimates) {
       part.end = part.begin + w_.candidate_counts[std::int64_t{item.number} * kBlockWarps + warp()];
     }
-    Sums sums;
+    ValueSums<kDim, kHeadTiles> sums;
+    sums.clear();
+    float weights[kHeadTiles][4] = {};
     Selector selector(a_, w_, shared_.selected[warp()], item, warp(), part, at_.lane);
+    TileRing<kDim, Shared::kStages> ring(shared_.tiles[warp()], at_.lane, read_once_policy());
     const char* side =
         static_cast<const char*>(a_.cache.values) + item.kv_head * a_.cache.head_stride;
-    while (selector.fill()) {
-      Tile tile;
-      load(tile, side, selector);
-      sums.add(tile.rows, tile.pairs);
+    while (true) {
+      while (ring.has_room() && selector.fill()) {
+        ring.issue(side, shared_.selected[warp()].offsets + selector.take());
+      }
+      if (ring.count() == 0) break;
+      const int place = selector.place(ring.count());
+      add(sums, weights, ring.wait(), place);
+      ring.release();
     }
     count(item, selector);
-    write(item, sums);
+    write(item, sums, weights);
   }
 
  private:
   static constexpr int kHeadTiles = kMostHeads > 8 ? 2 : 1;
-  using Sums = GatheredSums<T, kDim, kHeadTiles>;
+  using Sums = ValueSums<kDim, kHeadTiles>;
   using Selector = RowSelector<T, kMostHeads, Shared::kSelects>;
 
   __device__ int warp() const { return static_cast<int>(threadIdx.x) / kWarpThreads; }
 
-  // 16 rows and their weights, pairs as GatheredSums takes them.
-  struct Tile {
-    ValueRows<kDim> rows;
-    std::uint32_t pairs[kHeadTiles][2];
-  };
-
-  // Loads the next rows.
-  __device__ void load(Tile& tile, const char* side, Selector& selector) const {
+  // Adds 16 rows, of which the weights have place `place`, and the weights alone: [i] is that of
+  // head 8 h + 2t + i % 2.
+  __device__ void add(Sums& sums, float (&weights)[kHeadTiles][4], const char* tile,
+                      int place) const {
     const auto& selected = shared_.selected[warp()];
-    const int place = selector.take();
-    tile.rows.load(side, selected.offsets + place, at_);
+    const std::uint32_t one = Format<T>::pack(1, 1);
+    const std::uint32_t ones[4] = {one, one, one, one};
+    std::uint32_t pairs[kHeadTiles][2];
 #pragma unroll
     for (int h = 0; h < kHeadTiles; ++h) {
       const int head = 8 * h + at_.g;
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        tile.pairs[h][half] = 0;
+        pairs[h][half] = 0;
         if (head >= group_) continue;
-        tile.pairs[h][half] = *reinterpret_cast<const std::uint32_t*>(selected.weights[head] +
-                                                                      place + 8 * half + 2 * at_.t);
+        pairs[h][half] = *reinterpret_cast<const std::uint32_t*>(selected.weights[head] + place +
+                                                                 8 * half + 2 * at_.t);
       }
+      Format<T>::multiply_add(weights[h], ones, pairs[h][0], pairs[h][1]);
     }
+    sums.template add<T>(tile, pairs, at_);
   }
 
   // Adds what was kept to the counters of the item's unit.
@@ -97,12 +105,13 @@ class ValueWorker {
 
   // Adds the warps' sums, some heads at a time, and writes them as the item's partial result
   // [group, kDim]. Whole block.
-  __device__ void write(const Item& item, const Sums& sums) const {
+  __device__ void write(const Item& item, const Sums& sums,
+                        const float (&weights)[kHeadTiles][4]) const {
     if (at_.g == 0) {
 #pragma unroll
       for (int h = 0; h < kHeadTiles; ++h) {
-        shared_.weights[warp()][8 * h + 2 * at_.t] = sums.weights[h][0];
-        shared_.weights[warp()][8 * h + 2 * at_.t + 1] = sums.weights[h][1];
+        shared_.weights[warp()][8 * h + 2 * at_.t] = weights[h][0];
+        shared_.weights[warp()][8 * h + 2 * at_.t + 1] = weights[h][1];
       }
     }
     float* partial = w_.partials + std::int64_t{item.partial} * group_ * kDim;
@@ -123,9 +132,9 @@ class ValueWorker {
         *reinterpret_cast<float4*>(partial + begin * kDim + i) = sum;
       }
       if (begin == 0 && threadIdx.x < group_) {
-        float weights = 0;
-        for (const auto& of_warp : shared_.weights) weights += of_warp[threadIdx.x];
-        w_.item_masses[std::int64_t{item.number} * group_ + threadIdx.x] = weights;
+        float mass = 0;
+        for (const auto& of_warp : shared_.weights) mass += of_warp[threadIdx.x];
+        w_.item_masses[std::int64_t{item.number} * group_ + threadIdx.x] = mass;
       }
     }
   }
@@ -140,9 +149,9 @@ class ValueWorker {
         if (head < begin || head >= end) continue;
         float* to = shared_.values[warp()][head - begin];
 #pragma unroll
-        for (int i = 0; i < Sums::kWords; ++i) {
-          *reinterpret_cast<float2*>(to + ValueRows<kDim>::dimension(i, at_.g)) = {
-              sums.of[h][i][j], sums.of[h][i][j + 2]};
+        for (int strip = 0; strip < Sums::kStrips; ++strip) {
+          to[16 * strip + at_.g] = sums.of[h][strip][j];
+          to[16 * strip + at_.g + 8] = sums.of[h][strip][j + 2];
         }
       }
     }
