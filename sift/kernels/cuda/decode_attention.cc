@@ -155,6 +155,7 @@ void DecodeAttention::check(const DecodeArguments& a) const {
   kChecks.present(a.lengths, "the array of lengths");
   const bool has_method = a.method.head_states != nullptr;
   if (!a.exact && a.records) kChecks.refuse("a request may record, but none may attend exactly");
+  if (!a.exact && a.gated) kChecks.refuse("requests are gated, but none may attend exactly");
   if (has_method) {
     kChecks.require(a.method.heads == a.heads, "the number of query heads of the method",
                     a.method.heads, "that of the plan");

@@ -110,8 +110,13 @@ struct ItemCounts {
 };
 
 __device__ inline RequestMode mode_of(const DecodeArguments& a, int request) {
-  if (a.method.head_states != nullptr) return request_mode(a.method, request);
-  return a.modes == nullptr ? RequestMode::dense : a.modes[request];
+  RequestMode mode = RequestMode::dense;
+  if (a.method.head_states != nullptr) {
+    mode = request_mode(a.method, request);
+  } else if (a.modes != nullptr) {
+    mode = a.modes[request];
+  }
+  return a.gated && mode == RequestMode::sift ? RequestMode::dense : mode;
 }
 
 /// Whether a step estimates the scores of requests that sift.

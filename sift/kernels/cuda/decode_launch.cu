@@ -30,7 +30,7 @@ cudaError_t prepare_decode(const DecodeKernelChoice& choice, DecodeBlocks& per_p
 
 cudaError_t launch_decode(const DecodeLaunch& launch) {
   const DecodeArguments& a = launch.arguments;
-  const bool may_sift = a.modes != nullptr || a.method.head_states != nullptr;
+  const bool may_sift = !a.gated && (a.modes != nullptr || a.method.head_states != nullptr);
   return with_dimension(launch.choice.head_dim, [&](auto exact, auto estimated) {
     cudaError_t status = cudaSuccess;
     if (a.exact) status = exact.launch_dense(launch);
