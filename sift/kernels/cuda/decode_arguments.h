@@ -60,8 +60,8 @@ struct DecodeArguments {
   /// Whether a request may attend exactly (RequestMode::dense or record). Where the host knows that
   /// none does, a step has a launch less; such a request would end it with a trap.
   bool exact = true;
-  /// Whether requests that would sift attend exactly in this launch, because sifting would be slower
-  /// (decode_gate.h). The method's states count such steps as dense.
+  /// Whether requests that would sift attend exactly in this launch, because sifting would be
+  /// slower (decode_gate.h). The method's states count such steps as dense.
   bool gated = false;
   const RequestMode* modes = nullptr;  ///< [batch]; null: all dense
   const float* thresholds = nullptr;   ///< [batch, heads] log2 η, for sift

@@ -40,17 +40,20 @@ __device__ inline int log_item_keys(int length) {
 /// Items of scores of a sifted request. Those of estimates are longer: they read fewer bytes, and a
 /// query costs more to prepare.
 __device__ inline KeyCut score_cut(int length, bool estimates) {
-  const int log_exact = length <= 8192     ? 8
-                        : length <= 16384  ? 9
-                        : length <= 65536  ? 10
-                        : length <= 131072 ? 11
-                                           : 12;
-  const int log_keys = estimates ? min(log_exact + (length <= 16384 ? 1 : 2), 12) : log_exact;
+  int log_keys = length <= 8192     ? 8
+                 : length <= 16384  ? 9
+                 : length <= 65536  ? 10
+                 : length <= 131072 ? 11
+                                    : 12;
+  if (estimates) log_keys = min(log_keys + (length <= 16384 ? 1 : 2), 12);
   return {log_keys, log_keys, 0};
 }
 /// Items of values of a sifted request, and of its candidates.
-__device__ inline KeyCut value_cut(int length) {
-  const int log_keys = length <= 8192 ? 9 : length <= 65536 ? 10 : length <= 131072 ? 11 : 12;
+__device__ inline KeyCut value_cut(int length, bool estimates) {
+  const int log_keys = length <= (estimates ? 4096 : 8192) ? 9
+                       : length <= 65536                   ? 10
+                       : length <= 131072                  ? 11
+                                                           : 12;
   return {log_keys, log_keys, 0};
 }
 /// Items of a request that attends exactly: a quarter of the keys in short items, or, where that
@@ -128,7 +131,7 @@ __device__ inline ItemCounts counts_of(const DecodeArguments& a, int length, Req
   counts.of[kScoreRows] = score_stride(length) / kScoreRowPadding;
   if (mode == RequestMode::sift) {
     counts.of[kScores] = score_cut(length, estimates(a)).items(length);
-    counts.of[kValues] = value_cut(length).items(length);
+    counts.of[kValues] = value_cut(length, estimates(a)).items(length);
   } else {
     const KeyCut dense = dense_cut(length);
     counts.of[kDense] = dense.long_items();
@@ -221,8 +224,8 @@ struct ItemTable {
     const int among = number - request.before.of[kKind];
     const int run =
         static_cast<int>((static_cast<float>(among) + 0.5F) / static_cast<float>(a.kv_heads));
-    const KeyCut cut =
-        kKind == kScores ? score_cut(request.length, estimates(a)) : value_cut(request.length);
+    const KeyCut cut = kKind == kScores ? score_cut(request.length, estimates(a))
+                                        : value_cut(request.length, estimates(a));
     Item item;
     item.work = work;
     item.kv_head = among - run * a.kv_heads;

@@ -48,7 +48,7 @@ __device__ inline UnitResults unit_results(const DecodeArguments& a, int unit, i
   u.sifted = mode_of(a, u.request) == RequestMode::sift;
   ItemCounts all;
   const ItemCounts before = counts_before(a, u.request, lane, all);
-  u.items = (u.sifted ? value_cut(length) : dense_cut(length)).items(length);
+  u.items = (u.sifted ? value_cut(length, estimates(a)) : dense_cut(length)).items(length);
   u.step = u.sifted ? a.kv_heads : 1;
   const int among =
       u.sifted ? before.of[kValues] + u.kv_head : before.dense() + u.kv_head * u.items;

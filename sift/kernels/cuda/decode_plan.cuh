@@ -103,7 +103,7 @@ __device__ HeadPlan plan_heads(const DecodeArguments& a, const DecodeWorkspace& 
   float maximum = -__builtin_huge_valf();  // of what may pass
   ItemSum all;
   if constexpr (kSelects == Selects::candidate_keys) {
-    all = lanes.join_all(value_cut(item.length).items(item.length), [&](int i, int head) {
+    all = lanes.join_all(value_cut(item.length, true).items(item.length), [&](int i, int head) {
       const RescoredSum* sum = w.rescored_sums + place_of(a, w, item, item.first, i, head);
       const float4 both = __ldcg(reinterpret_cast<const float4*>(sum));
       maximum = fmaxf(maximum, both.x);
@@ -165,7 +165,7 @@ __device__ inline int highest_key(const DecodeArguments& a, const DecodeWorkspac
 __device__ inline int highest_candidate(const DecodeArguments& a, const DecodeWorkspace& w,
                                         const Item& item, int warp, int head, float maximum,
                                         int lane) {
-  const KeyCut cut = value_cut(item.length);
+  const KeyCut cut = value_cut(item.length, true);
   const int first = first_item_with(maximum, cut.items(item.length), lane, [&](int i) {
     return __ldcg(&w.rescored_sums[place_of(a, w, item, item.first, i, head)].candidates.maximum);
   });

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+namespace sift::cuda {
+
+// Where decode attention should run exactly though a policy sifts (`gate=auto`).
+//
+// A caller decides before it captures or launches a step, from what it knows without asking the
+// device, and sets DecodeArguments::gated; nothing decides inside a graph. The rule is measured
+// (one H100, f16, pages of 16; bench/results/README.md): it says yes only where sifting took at
+// most 1.03 times as long as this library's own exact attention, and may be overridden by leaving
+// `gated` alone. Quality is always measured with the gate off.
+
+/// One call, of one layer.
+struct GateShape {
+  int heads = 0;
+  int kv_heads = 0;
+  int head_dim = 0;
+  std::int64_t keys = 0;   ///< that all requests see together
+  bool estimates = false;  ///< scores are estimated from shadows first
+};
+
+/// The share of V that a group of heads reads if each head keeps a share 1 − τ of the keys and heads
+/// are independent. Heads of models agree more than that, so this is the worst case; what a model
+/// really reads is in StepGroupFacts.
+inline double independent_union(double tau, int group) { return 1 - std::pow(tau, group); }
+
+/// The greatest share of V (with estimates, of K and V) up to which sifting pays.
+inline double paying_union(const GateShape& shape) {
+  constexpr double kNever = -1;
+  const int group = shape.heads / shape.kv_heads;
+  const std::int64_t rows = shape.keys * shape.kv_heads;  // of K
+  constexpr std::int64_t kRows8x2048 = std::int64_t{8} * 2048 * 8;
+  constexpr std::int64_t kRows8x8192 = std::int64_t{8} * 8192 * 8;
+  constexpr std::int64_t kRows8x32768 = std::int64_t{8} * 32768 * 8;
+  if (group > 8) return kNever;
+  if (group > 4) return rows >= kRows8x32768 ? 0.35 : kNever;
+  if (shape.estimates) {
+    if (shape.head_dim < 96) return kNever;
+    return rows >= kRows8x8192 ? 0.42 : rows >= kRows8x2048 ? 0.2 : kNever;
+  }
+  return rows >= kRows8x8192 ? 0.69 : rows >= 8192 * 8 ? 0.42 : kNever;
+}
+
+/// Whether sifting is not slower than exact attention where heads of a group together read the share
+/// `union_density` of V.
+inline bool sifting_pays(const GateShape& shape, double union_density) {
+  return union_density <= paying_union(shape);
+}
+
+}  // namespace sift::cuda
