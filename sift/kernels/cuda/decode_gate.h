@@ -22,9 +22,9 @@ struct GateShape {
   bool estimates = false;  ///< scores are estimated from shadows first
 };
 
-/// The share of V that a group of heads reads if each head keeps a share 1 − τ of the keys and heads
-/// are independent. Heads of models agree more than that, so this is the worst case; what a model
-/// really reads is in StepGroupFacts.
+/// The share of V that a group of heads reads if each head keeps a share 1 − τ of the keys and
+/// heads are independent. Heads of models agree more than that, so this is the worst case; what a
+/// model really reads is in StepGroupFacts.
 inline double independent_union(double tau, int group) { return 1 - std::pow(tau, group); }
 
 /// The greatest share of V (with estimates, of K and V) up to which sifting pays.
@@ -44,8 +44,8 @@ inline double paying_union(const GateShape& shape) {
   return rows >= kRows8x8192 ? 0.69 : rows >= 8192 * 8 ? 0.42 : kNever;
 }
 
-/// Whether sifting is not slower than exact attention where heads of a group together read the share
-/// `union_density` of V.
+/// Whether sifting is not slower than exact attention where heads of a group together read the
+/// share `union_density` of V.
 inline bool sifting_pays(const GateShape& shape, double union_density) {
   return union_density <= paying_union(shape);
 }

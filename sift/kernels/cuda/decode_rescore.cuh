@@ -54,7 +54,7 @@ class CandidateWorker {
 
  private:
   static constexpr int kHeadTiles = kMostHeads > 8 ? 2 : 1;
-  using Selector = RowSelector<T, kMostHeads, Selects::candidates>;
+  using Selector = RowSelector<kMostHeads, Selects::candidates>;
 
   __device__ int warp() const { return static_cast<int>(threadIdx.x) / kWarpThreads; }
 

@@ -203,14 +203,15 @@ class ScoreWorker {
   }
 
   __device__ void store(const float (&scores)[kHeadTiles][4], int key) const {
+    const std::uint64_t policy = keep_policy();
 #pragma unroll
     for (int h = 0; h < kHeadTiles; ++h) {
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
         if (8 * h + 2 * at_.t + j >= group_) continue;
         float* to = scores_ + (8 * h + j) * stride_ + key;
-        to[0] = scores[h][j];
-        to[8] = scores[h][j + 2];
+        cuda::store(to, scores[h][j], policy);
+        cuda::store(to + 8, scores[h][j + 2], policy);
       }
     }
   }

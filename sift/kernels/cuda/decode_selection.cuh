@@ -26,8 +26,8 @@ struct SelectedRows {
   alignas(16) HeadPlan plans[kMostHeads];
   int only_keys[kMostHeads];  ///< wanted by an empty head though they do not pass, or −1
   alignas(8) std::uint32_t offsets[kPlaces];
-  /// Under each head; heads in different banks.
-  std::uint16_t weights[kCandidates ? 1 : kMostHeads][kPlaces + 8];
+  /// Under each head, −∞ where it does not want the row.
+  alignas(16) float scores[kCandidates ? 1 : kPlaces][kMostHeads];
   std::int32_t keys[kCandidates ? kPlaces : 1];
   std::uint16_t heads[kCandidates ? kPlaces : 1];  ///< a bit for each whose candidate the key is
 };
@@ -62,7 +62,7 @@ class HeadCounts {
 
 /// Selects, chunk by chunk, the rows that one warp reads of its part of an item: those that any
 /// head wants. Scores of the next chunk are on their way while rows are read.
-template <class T, int kMostHeads, Selects kSelects>
+template <int kMostHeads, Selects kSelects>
 class RowSelector {
  public:
   using Selected = SelectedRows<kMostHeads, kSelects>;
@@ -148,8 +148,7 @@ class RowSelector {
       if constexpr (kCandidates) {
         selected_.heads[place] = 0;
       } else {
-#pragma unroll
-        for (int head = 0; head < kMostHeads; ++head) selected_.weights[head][place] = 0;
+        for (float& score : selected_.scores[place]) score = -__builtin_huge_valf();
       }
     }
     tail_ = head_ + kTileKeys;
@@ -197,7 +196,7 @@ class RowSelector {
 #pragma unroll
     for (int head = 0; head < kMostHeads; ++head) {
       if (head >= group_ || first >= end_) continue;
-      load_keys(chunk_[head], scores_ + std::int64_t{head} * stride_ + first);
+      load_scores(chunk_[head], scores_ + std::int64_t{head} * stride_ + first);
     }
     if (first >= end_) return;
     if constexpr (kListed) {
@@ -211,15 +210,17 @@ class RowSelector {
       page_ = rows_.page(first);
     }
   }
-  static __device__ void load_keys(float (&to)[kLaneKeys], const float* from) {
+  static __device__ void load_scores(float (&to)[kLaneKeys], const float* from) {
+    // Values are the last to need them.
+    const std::uint64_t policy = kCandidates ? keep_policy() : read_once_policy();
     if constexpr (kLaneKeys == 4) {
-      const float4 four = __ldcg(reinterpret_cast<const float4*>(from));
+      const float4 four = load_4(from, policy);
       to[0] = four.x;
       to[1] = four.y;
       to[2] = four.z;
       to[3] = four.w;
     } else {
-      const float2 two = __ldcg(reinterpret_cast<const float2*>(from));
+      const float2 two = load_2(from, policy);
       to[0] = two.x;
       to[1] = two.y;
     }
@@ -267,7 +268,7 @@ class RowSelector {
           selected_.keys[to] = key(j);
           selected_.heads[to] = static_cast<std::uint16_t>(heads[j]);
         } else {
-          weigh(heads[j], j, to);
+          keep_scores(heads[j], j, to);
         }
       }
       tail_ += __popc(wanting);
@@ -288,12 +289,14 @@ class RowSelector {
     return heads;
   }
 
-  __device__ void weigh(unsigned heads, int j, int to) {
+  __device__ void keep_scores(unsigned heads, int j, int to) {
+    const auto kept = [&](int head) {
+      return (heads >> head & 1U) != 0 ? chunk_[head][j] : -__builtin_huge_valf();
+    };
 #pragma unroll
-    for (int head = 0; head < kMostHeads; ++head) {
-      if (head >= group_) continue;
-      const float weight = exp2_fast(chunk_[head][j] - selected_.plans[head].maximum);
-      selected_.weights[head][to] = (heads >> head & 1U) != 0 ? Format<T>::bits(weight) : 0;
+    for (int head = 0; head < kMostHeads; head += 4) {
+      *reinterpret_cast<float4*>(&selected_.scores[to][head]) = {kept(head), kept(head + 1),
+                                                                 kept(head + 2), kept(head + 3)};
     }
   }
 

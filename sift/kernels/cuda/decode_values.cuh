@@ -14,10 +14,14 @@ struct ValuesShared {
 
   static constexpr int kStages = gather_stages<kDim>();
 
-  typename TileRing<kDim, kStages>::Memory tiles[kBlockWarps];
+  /// A warp's tiles, and then its sums.
+  union WarpMemory {
+    typename TileRing<kDim, kStages>::Memory tiles;
+    float sums[kHeadsAdded][kStride];
+  };
+  WarpMemory memory[kBlockWarps];
   SelectedRows<kMostHeads, kSelects> selected[kBlockWarps];
   float weights[kBlockWarps][kMaximumGroup];
-  alignas(16) float values[kBlockWarps][kHeadsAdded][kStride];
   ItemLoopShared loop;  ///< last: only the entries of requests that there are have memory
 };
 
@@ -41,7 +45,14 @@ class ValueWorker {
     sums.clear();
     float weights[kHeadTiles][4] = {};
     Selector selector(a_, w_, shared_.selected[warp()], item, warp(), part, at_.lane);
-    TileRing<kDim, Shared::kStages> ring(shared_.tiles[warp()], at_.lane, read_once_policy());
+    float maxima[kHeadTiles];
+#pragma unroll
+    for (int h = 0; h < kHeadTiles; ++h) {
+      const int head = min(8 * h + at_.g, group_ - 1);
+      maxima[h] = shared_.selected[warp()].plans[head].maximum;
+    }
+    TileRing<kDim, Shared::kStages> ring(shared_.memory[warp()].tiles, at_.lane,
+                                         read_once_policy());
     const char* side =
         static_cast<const char*>(a_.cache.values) + item.kv_head * a_.cache.head_stride;
     while (true) {
@@ -50,7 +61,7 @@ class ValueWorker {
       }
       if (ring.count() == 0) break;
       const int place = selector.place(ring.count());
-      add(sums, weights, ring.wait(), place);
+      add(sums, weights, ring.wait(), place, maxima);
       ring.release();
     }
     count(item, selector);
@@ -60,14 +71,14 @@ class ValueWorker {
  private:
   static constexpr int kHeadTiles = kMostHeads > 8 ? 2 : 1;
   using Sums = ValueSums<kDim, kHeadTiles>;
-  using Selector = RowSelector<T, kMostHeads, Shared::kSelects>;
+  using Selector = RowSelector<kMostHeads, Shared::kSelects>;
 
   __device__ int warp() const { return static_cast<int>(threadIdx.x) / kWarpThreads; }
 
-  // Adds 16 rows, of which the weights have place `place`, and the weights alone: [i] is that of
-  // head 8 h + 2t + i % 2.
-  __device__ void add(Sums& sums, float (&weights)[kHeadTiles][4], const char* tile,
-                      int place) const {
+  // Adds 16 rows, of which the scores have place `place`, by weights relative to the maxima of
+  // heads 8 h + g; and the weights alone: [i] is that of head 8 h + 2t + i % 2.
+  __device__ void add(Sums& sums, float (&weights)[kHeadTiles][4], const char* tile, int place,
+                      const float (&maxima)[kHeadTiles]) const {
     const auto& selected = shared_.selected[warp()];
     const std::uint32_t one = Format<T>::pack(1, 1);
     const std::uint32_t ones[4] = {one, one, one, one};
@@ -79,8 +90,9 @@ class ValueWorker {
       for (int half = 0; half < 2; ++half) {
         pairs[h][half] = 0;
         if (head >= group_) continue;
-        pairs[h][half] = *reinterpret_cast<const std::uint32_t*>(selected.weights[head] + place +
-                                                                 8 * half + 2 * at_.t);
+        const auto* scores = &selected.scores[place + 8 * half + 2 * at_.t];
+        pairs[h][half] = Format<T>::pack(exp2_fast(scores[0][head] - maxima[h]),
+                                         exp2_fast(scores[1][head] - maxima[h]));
       }
       Format<T>::multiply_add(weights[h], ones, pairs[h][0], pairs[h][1]);
     }
@@ -126,7 +138,7 @@ class ValueWorker {
 #pragma unroll
         for (int other = 0; other < kBlockWarps; ++other) {
           const float4 more =
-              *reinterpret_cast<const float4*>(&shared_.values[other][i / kDim][i % kDim]);
+              *reinterpret_cast<const float4*>(&shared_.memory[other].sums[i / kDim][i % kDim]);
           sum = {sum.x + more.x, sum.y + more.y, sum.z + more.z, sum.w + more.w};
         }
         *reinterpret_cast<float4*>(partial + begin * kDim + i) = sum;
@@ -147,7 +159,7 @@ class ValueWorker {
       for (int j = 0; j < 2; ++j) {
         const int head = 8 * h + 2 * at_.t + j;
         if (head < begin || head >= end) continue;
-        float* to = shared_.values[warp()][head - begin];
+        float* to = shared_.memory[warp()].sums[head - begin];
 #pragma unroll
         for (int strip = 0; strip < Sums::kStrips; ++strip) {
           to[16 * strip + at_.g] = sums.of[h][strip][j];

@@ -20,6 +20,37 @@ __device__ inline std::uint64_t read_once_policy() {
   return policy;
 }
 
+/// The policy of what is soon needed again: its line leaves the second-level cache last.
+__device__ inline std::uint64_t keep_policy() {
+  std::uint64_t policy = 0;
+  asm("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+
+__device__ inline void store(float* to, float value, std::uint64_t policy) {
+  asm volatile("st.global.L2::cache_hint.f32 [%0], %1, %2;" ::"l"(to), "f"(value), "l"(policy)
+               : "memory");
+}
+
+// Loads that pass the first-level cache.
+
+__device__ inline float4 load_4(const float* from, std::uint64_t policy) {
+  float4 v;
+  asm volatile("ld.global.L1::no_allocate.L2::cache_hint.v4.f32 {%0, %1, %2, %3}, [%4], %5;"
+               : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+               : "l"(from), "l"(policy)
+               : "memory");
+  return v;
+}
+__device__ inline float2 load_2(const float* from, std::uint64_t policy) {
+  float2 v;
+  asm volatile("ld.global.L1::no_allocate.L2::cache_hint.v2.f32 {%0, %1}, [%2], %3;"
+               : "=f"(v.x), "=f"(v.y)
+               : "l"(from), "l"(policy)
+               : "memory");
+  return v;
+}
+
 // Copies from global to shared memory that go on while the thread does.
 
 /// 16 bytes that no other block needs.
