@@ -57,6 +57,17 @@ TYPED_TEST(DecodeAttentionTest, RequestsInDifferentPhasesShareALaunch) {
   problem.compare(tolerance<TypeParam>());
 }
 
+// More items of each kind than a launch has blocks, so that blocks go on with other items.
+TYPED_TEST(DecodeAttentionTest, MoreItemsThanBlocks) {
+  std::vector<int> lengths;
+  for (int i = 0; i < 64; ++i) lengths.push_back(3500 + i * 9);
+  Problem<TypeParam> problem({8, 8, 64, lengths, Layout::hnd, 16});
+  problem.sift(std::vector(lengths.size(), RequestMode::sift), 0.9);
+  problem.arguments.exact = false;
+  problem.run();
+  problem.compare(tolerance<TypeParam>());
+}
+
 TYPED_TEST(DecodeAttentionTest, LongContexts) {
   Problem<TypeParam> problem({8, 2, 128, {262144, 100000, 3}, Layout::hnd, 16});
   problem.sift(std::vector(3, RequestMode::sift), 0.95);

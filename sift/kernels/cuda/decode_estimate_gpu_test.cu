@@ -227,6 +227,18 @@ TYPED_TEST(DecodeEstimateTest, KeepsForcedKeysAndOneOfAnEmptyHead) {
   }
 }
 
+// More items of each kind than a launch has blocks, so that blocks go on with other items.
+TYPED_TEST(DecodeEstimateTest, MoreItemsThanBlocks) {
+  std::vector<int> lengths;
+  for (int i = 0; i < 64; ++i) lengths.push_back(3500 + i * 9);
+  EstimateProblem<TypeParam> problem({8, 8, 64, lengths, Layout::hnd, 16},
+                                     {{ShadowCode::bits4, 32, ShadowOrder::as_stored}, 0.5, 0.9});
+  problem.arguments.exact = false;
+  problem.shadow();
+  problem.run();
+  EXPECT_GT(problem.compare_with_oracle(tolerance<TypeParam>()), 8 * 64 / 8);
+}
+
 // Few keys are different, so that scores keep clear of thresholds however many there are.
 TYPED_TEST(DecodeEstimateTest, LongContexts) {
   EstimateProblem<TypeParam> problem({8, 2, 128, {40000, 5, 9000}, Layout::hnd, 16},

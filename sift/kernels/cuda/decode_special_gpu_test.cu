@@ -117,6 +117,21 @@ TEST(DecodeSpecialTest, ScoresThatAreNoNumbersMakeTheirHeadsOutputNoNumber) {
   }
 }
 
+TEST(DecodeSpecialTest, GatedRequestsAttendExactly) {
+  Half exact(usual_setup());
+  exact.run();
+  Half gated(usual_setup());
+  gated.sift(all_sifted(usual_setup()), 0.8);
+  gated.arguments.gated = true;
+  gated.run();
+  const std::vector<__half> expected = exact.output();
+  const std::vector<__half> found = gated.output();
+  ASSERT_EQ(found.size(), expected.size());
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    ASSERT_EQ(__half2float(found[i]), __half2float(expected[i])) << "value " << i;
+  }
+}
+
 TEST(DecodeSpecialTest, BadArgumentsAreRefusedBeforeAnythingIsLaunched) {
   const auto refuses = [](const auto& spoil) {
     Half problem(usual_setup());
@@ -137,6 +152,9 @@ TEST(DecodeSpecialTest, BadArgumentsAreRefusedBeforeAnythingIsLaunched) {
   refuses([](DecodeArguments& a) { a.cache.page_shift = 3; });
   refuses([](DecodeArguments& a) { a.cache.page_stride = 8; });
   refuses([](DecodeArguments& a) { a.sink = -1; });
+  refuses([](DecodeArguments& a) { a.query = static_cast<const __half*>(a.query) + 1; });
+  refuses([](DecodeArguments& a) { a.exact = false, a.gated = true; });
+  refuses([](DecodeArguments& a) { a.exact = false, a.modes = nullptr; });
   refuses([](DecodeArguments& a) {
     a.compensation = Compensation::mean;
     a.value_means = nullptr;
