@@ -236,7 +236,7 @@ TYPED_TEST(DecodeEstimateTest, MoreItemsThanBlocks) {
   problem.arguments.exact = false;
   problem.shadow();
   problem.run();
-  EXPECT_GT(problem.compare_with_oracle(tolerance<TypeParam>()), 8 * 64 / 8);
+  EXPECT_GT(problem.compare_with_oracle(tolerance<TypeParam>()), 10);  // most are too close to call
 }
 
 // Few keys are different, so that scores keep clear of thresholds however many there are.

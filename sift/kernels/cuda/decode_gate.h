@@ -32,16 +32,15 @@ inline double paying_union(const GateShape& shape) {
   constexpr double kNever = -1;
   const int group = shape.heads / shape.kv_heads;
   const std::int64_t rows = shape.keys * shape.kv_heads;  // of K
-  constexpr std::int64_t kRows8x2048 = std::int64_t{8} * 2048 * 8;
-  constexpr std::int64_t kRows8x8192 = std::int64_t{8} * 8192 * 8;
-  constexpr std::int64_t kRows8x32768 = std::int64_t{8} * 32768 * 8;
+  // With eight KV heads: one request of 8192 keys, eight of them, eight of 32768.
+  constexpr std::int64_t kFew = std::int64_t{1} << 16;
+  constexpr std::int64_t kMany = std::int64_t{1} << 19;
+  constexpr std::int64_t kVeryMany = std::int64_t{1} << 21;
   if (group > 8) return kNever;
-  if (group > 4) return rows >= kRows8x32768 ? 0.35 : kNever;
-  if (shape.estimates) {
-    if (shape.head_dim < 96) return kNever;
-    return rows >= kRows8x8192 ? 0.42 : rows >= kRows8x2048 ? 0.2 : kNever;
-  }
-  return rows >= kRows8x8192 ? 0.69 : rows >= 8192 * 8 ? 0.42 : kNever;
+  if (group > 4) return rows >= kVeryMany ? 0.35 : kNever;
+  if (shape.estimates) return shape.head_dim >= 96 && rows >= kMany ? 0.42 : kNever;
+  if (rows >= kMany) return 0.69;
+  return rows >= kFew ? 0.42 : kNever;
 }
 
 /// Whether sifting is not slower than exact attention where heads of a group together read the

@@ -16,7 +16,11 @@ TEST(DecodeGateTest, IndependentHeadsReadMoreTheMoreThereAre) {
   EXPECT_NEAR(independent_union(0.95, 8), 0.3366, 1e-4);
 }
 
-TEST(DecodeGateTest, SparseStepsOfAnySizeSift) {
+TEST(DecodeGateTest, SmallStepsDoNotSift) {
+  EXPECT_FALSE(sifting_pays(llama(1, 4096), independent_union(0.95, 4)));
+}
+
+TEST(DecodeGateTest, SparseStepsSift) {
   EXPECT_TRUE(sifting_pays(llama(1, 8192), independent_union(0.875, 4)));
   EXPECT_TRUE(sifting_pays(llama(64, 32768), independent_union(0.95, 4)));
 }
@@ -39,6 +43,7 @@ TEST(DecodeGateTest, EstimatesReadKeysOnceMore) {
   EXPECT_TRUE(sifting_pays(llama(8, 8192, true), 0.41));
   EXPECT_FALSE(sifting_pays(llama(8, 8192, true), 0.69));
   EXPECT_FALSE(sifting_pays(llama(1, 8192, true), 0.1));
+  EXPECT_FALSE(sifting_pays({9, 3, 64, 8 * 32768, true}, 0.1));
 }
 
 }  // namespace
