@@ -42,8 +42,8 @@ def decode_attention(
 
     Arguments, all tensors on one CUDA device and contiguous unless said otherwise:
 
-    - query [batch, heads, head_dim], float16 or bfloat16. out has the same shape and type; it is
-      allocated where it is None.
+    - query [batch, heads, head_dim], float16 or bfloat16. It begins at a multiple of 16 bytes. out
+      has the same shape and type; it is allocated where it is None.
     - cache: the pair (keys, values), of the query's type, or one tensor [pages, 2, …] of both. In
       pages: [pages, kv_heads, page, head_dim] (layout "HND") or [pages, page, kv_heads, head_dim]
       ("NHD"), page a power of two of at least 16. Without a table: [batch, kv_heads, slots,

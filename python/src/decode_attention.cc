@@ -161,6 +161,7 @@ void decode_attention_out(
   const std::int64_t heads = query.size(1);
   const std::int64_t head_dim = query.size(2);
   check_array(query, "query", device, query.scalar_type(), query.sizes());
+  check_alignment(query, "query", 16);
   check_array(out, "out", device, query.scalar_type(), query.sizes());
   check_array(lengths, "lengths", device, at::kInt, {batch});
   check_array(workspace, "workspace", device, at::kByte, {workspace.numel()});

@@ -38,6 +38,10 @@ WRONG_VALUES = (
     ({}, "query is on cpu, expected a CUDA device"),
     # How they lie in memory.
     ({"query": halves(8, 2, 64).transpose(0, 1)}, "query is not contiguous"),
+    (
+        {"query": halves(2 * 8 * 64 + 1)[1:].view(2, 8, 64)},
+        "query does not begin at a multiple of 16 bytes",
+    ),
     ({"out": halves(2, 8, 128)[..., ::2]}, "out is not contiguous"),
     ({"lengths": integers(4)[::2]}, "lengths is not contiguous"),
     (
