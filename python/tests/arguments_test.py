@@ -121,6 +121,20 @@ def test_refuses_modes_without_what_they_need():
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize(
+    "changes, sentence",
+    (
+        ({"gated": True}, "requests are gated, but none may attend exactly"),
+        ({"modes": None}, "all requests attend exactly, but none may"),
+    ),
+)
+def test_refuses_that_none_attends_exactly(changes, sentence):
+    problem = make(Setup(**SETUP)).sifted([SIFT], tau=0.9, exact=False)
+    with pytest.raises(ValueError, match=sentence):
+        call(problem, problem.workspace(), **changes)
+
+
+@pytest.mark.gpu
 def test_refuses_strides_that_are_no_multiples_of_16_bytes():
     problem = make(Setup(**SETUP))
     padded = torch.zeros(6, 2, 16, 68, dtype=torch.float16, device="cuda")[..., :64]

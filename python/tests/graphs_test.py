@@ -49,6 +49,14 @@ def test_modes_change_between_replays(problem):
         graph.replay()
 
 
+def test_modes_of_gated_steps_change_between_replays(problem):
+    problem = problem.with_choices(gated=True)
+    graph = Graph(problem)
+    for modes in ((DENSE, SIFT), (SIFT,), (RECORD, SIFT)):
+        problem.choices["modes"].copy_(problem.sifted(modes, tau=0.5).choices["modes"])
+        graph.replay()
+
+
 def test_queries_and_lengths_change_between_replays(problem):
     graph = Graph(problem)
     for step in range(3):
