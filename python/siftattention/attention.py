@@ -19,6 +19,8 @@ def decode_attention(
     scale=None,
     modes=None,
     thresholds=None,
+    exact=True,
+    gated=False,
     value_means=None,
     compensation="none",
     empty="highest",
@@ -42,8 +44,8 @@ def decode_attention(
 
     Arguments, all tensors on one CUDA device and contiguous unless said otherwise:
 
-    - query [batch, heads, head_dim], float16 or bfloat16. out has the same shape and type; it is
-      allocated where it is None.
+    - query [batch, heads, head_dim], float16 or bfloat16. It begins at a multiple of 16 bytes. out
+      has the same shape and type; it is allocated where it is None.
     - cache: the pair (keys, values), of the query's type, or one tensor [pages, 2, …] of both. In
       pages: [pages, kv_heads, page, head_dim] (layout "HND") or [pages, page, kv_heads, head_dim]
       ("NHD"), page a power of two of at least 16. Without a table: [batch, kv_heads, slots,
@@ -56,6 +58,11 @@ def decode_attention(
     - modes [batch], uint8 values of Mode; None is DENSE for all.
     - thresholds [batch, heads], float32: log2 η. A sifted head keeps keys whose softmax score is
       greater than η.
+    - exact: whether a request may attend exactly (DENSE or RECORD). Where none does, False saves a
+      launch; a request that does all the same ends the kernel, and with it the CUDA context. Needs
+      modes or a method, and with a method records=False.
+    - gated: requests that would sift attend exactly in this call, for steps in which sifting would be
+      slower. They are as if they were DENSE, and a method's states count them so.
     - compensation for the keys left out: "none", "renormalise" or "mean"; the last needs
       value_means [batch, kv_heads, head_dim], float32, the mean of the values of all visible keys.
     - empty: what a head outputs when no key passes, "zero" or the "highest" key.
@@ -102,6 +109,8 @@ def decode_attention(
         scale=scale,
         modes=modes,
         thresholds=thresholds,
+        exact=exact,
+        gated=gated,
         value_means=value_means,
         compensation=compensation,
         empty=empty,

@@ -51,6 +51,8 @@ def decode_attention(
     scale=None,
     modes=None,
     thresholds=None,
+    exact=True,
+    gated=False,
     value_means=None,
     compensation="none",
     empty="highest",
@@ -59,12 +61,14 @@ def decode_attention(
     shadows=None,
     margin=0.5,
 ):
-    """What siftattention.decode_attention computes from the same arguments, as a Reference."""
+    """What siftattention.decode_attention computes from the same arguments, as a Reference; `exact` has
+    no effect on it."""
     check_tables(block_table, indptr, indices)
     table = {"block_table": block_table, "indptr": indptr, "indices": indices, "layout": layout}
     scale = 1 / math.sqrt(query.shape[2]) if scale is None else scale
     sides = sides_of(cache)
     shadowed = None if shadows is None else shadowed_keys(shadows, query.shape[2])
+    modes = effective_modes(modes, gated)
     requests = []
     for request, length in enumerate(lengths.tolist()):
         keys, values = (rows_of(side, request, length, **table).double() for side in sides)
@@ -83,6 +87,14 @@ def decode_attention(
             for name, column in columns._asdict().items()
         )
     )
+
+
+def effective_modes(modes, gated):
+    """How requests attend [batch] that have these modes, or None: those that sift are dense where they
+    are gated."""
+    if modes is None or not gated:
+        return modes
+    return torch.where(modes == Mode.SIFT, Mode.DENSE.value, modes)
 
 
 class Rule(NamedTuple):

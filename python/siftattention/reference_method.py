@@ -18,8 +18,9 @@ ASSUMED_RESIDUAL = 0.2
 ILL_DETERMINED_SLOPE_ERROR = 0.5
 
 
-def plan(method, lengths, generated, *, slots=None, warmups=None, modes=None):
-    """Modes [batch], uint8, and thresholds [batch, heads], float64 log2 η, of a step.
+def plan(method, lengths, generated, *, slots=None, warmups=None, modes=None, gated=False):
+    """How requests attend in a step [batch], uint8 values of Mode, and thresholds [batch, heads], float64
+    log2 η.
 
     The arguments are those of siftattention.decode_attention.
     """
@@ -32,7 +33,7 @@ def plan(method, lengths, generated, *, slots=None, warmups=None, modes=None):
         method.head(f"head.{name}")[own] for name in ("law.ln_alpha", "law.beta", "correction")
     )
     ln_eta = ln_alpha + correction - beta * lengths.double().log()[:, None]
-    return modes, ln_eta / math.log(2)
+    return reference.effective_modes(modes, gated), ln_eta / math.log(2)
 
 
 def record(query, cache, lengths, modes, taus, *, scale=None, **table):
@@ -62,6 +63,7 @@ def decode_attention(
     taus=None,
     warmups=None,
     modes=None,
+    gated=False,
     ln_thetas=None,
     sink=0,
     recent=0,
@@ -74,9 +76,10 @@ def decode_attention(
     **options,
 ):
     """What siftattention.decode_attention computes from the same arguments with a method, as a
-    Reference; the states of `method` take what it did. Returns the Reference and the modes [batch]."""
+    Reference; the states of `method` take what it did. Returns the Reference and how requests attended
+    [batch], uint8 values of Mode."""
     modes, thresholds = plan(
-        method, lengths, generated, slots=slots, warmups=warmups, modes=modes
+        method, lengths, generated, slots=slots, warmups=warmups, modes=modes, gated=gated
     )
     table = {"block_table": block_table, "indptr": indptr, "indices": indices, "layout": layout}
     always = {"sink": sink, "recent": recent}
@@ -132,8 +135,8 @@ def observe(
 ):
     """Gives the states what a step did.
 
-    - modes [batch]; ln_thetas [batch, heads], float64, of requests that record, or None where the fits
-      do not take them; head_facts and group_facts of those that sift.
+    - modes [batch], as `plan` gives them; ln_thetas [batch, heads], float64, of requests that record, or
+      None where the fits do not take them; head_facts and group_facts of those that sift.
     - estimates: whether scores were estimated. The others are as for decode_attention.
     """
     masses = head_facts[..., 2].contiguous().view(torch.float32).double()

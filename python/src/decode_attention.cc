@@ -144,16 +144,17 @@ void decode_attention_out(
     Tensor& workspace, std::int64_t batch_capacity, std::int64_t key_capacity, Tensor& out,
     bool estimates, const std::optional<Tensor>& table, const std::optional<Tensor>& table_begin,
     std::string_view layout, std::optional<double> scale, const std::optional<Tensor>& modes,
-    const std::optional<Tensor>& thresholds, const std::optional<Tensor>& value_means,
-    std::string_view compensation, std::string_view empty, std::int64_t sink, std::int64_t recent,
-    const std::optional<Tensor>& tiles, std::string_view code, std::int64_t block,
-    std::string_view order, double margin, const std::optional<Tensor>& head_states,
-    const std::optional<Tensor>& group_states, const std::optional<Tensor>& generated,
-    const std::optional<Tensor>& slots, const std::optional<Tensor>& taus,
-    const std::optional<Tensor>& warmups, const std::optional<Tensor>& ln_thetas, bool records,
-    double tau, std::string_view fit, double adapt, std::string_view adapt_target,
-    std::int64_t warmup, std::int64_t dense_rows, const std::optional<Tensor>& log_sum_exp,
-    const std::optional<Tensor>& head_facts, const std::optional<Tensor>& group_facts) {
+    const std::optional<Tensor>& thresholds, bool exact, bool gated,
+    const std::optional<Tensor>& value_means, std::string_view compensation, std::string_view empty,
+    std::int64_t sink, std::int64_t recent, const std::optional<Tensor>& tiles,
+    std::string_view code, std::int64_t block, std::string_view order, double margin,
+    const std::optional<Tensor>& head_states, const std::optional<Tensor>& group_states,
+    const std::optional<Tensor>& generated, const std::optional<Tensor>& slots,
+    const std::optional<Tensor>& taus, const std::optional<Tensor>& warmups,
+    const std::optional<Tensor>& ln_thetas, bool records, double tau, std::string_view fit,
+    double adapt, std::string_view adapt_target, std::int64_t warmup, std::int64_t dense_rows,
+    const std::optional<Tensor>& log_sum_exp, const std::optional<Tensor>& head_facts,
+    const std::optional<Tensor>& group_facts) {
   TORCH_CHECK_VALUE(query.dim() == 3, "query has ", query.dim(),
                     " dimensions, expected [batch, heads, head_dim]");
   const at::Device device = query.device();
@@ -161,6 +162,7 @@ void decode_attention_out(
   const std::int64_t heads = query.size(1);
   const std::int64_t head_dim = query.size(2);
   check_array(query, "query", device, query.scalar_type(), query.sizes());
+  check_alignment(query, "query", 16);
   check_array(out, "out", device, query.scalar_type(), query.sizes());
   check_array(lengths, "lengths", device, at::kInt, {batch});
   check_array(workspace, "workspace", device, at::kByte, {workspace.numel()});
@@ -179,6 +181,8 @@ void decode_attention_out(
       optional_array<std::uint8_t>(modes, "modes", device, at::kByte, {batch}));
   a.thresholds =
       optional_array<float>(thresholds, "thresholds", device, at::kFloat, {batch, heads});
+  a.exact = exact;
+  a.gated = gated;
   a.value_means = optional_array<float>(value_means, "value_means", device, at::kFloat,
                                         {batch, kv_heads, head_dim});
   a.log_sum_exp =
@@ -225,8 +229,9 @@ TORCH_LIBRARY_FRAGMENT(siftattention, library) {
       "decode_attention_out(Tensor query, Tensor key_cache, Tensor value_cache, Tensor lengths, "
       "Tensor(a!) workspace, int batch_capacity, int key_capacity, Tensor(b!) out, *, "
       "bool estimates=False, Tensor? table=None, Tensor? table_begin=None, str layout='HND', "
-      "float? scale=None, Tensor? modes=None, Tensor? thresholds=None, Tensor? value_means=None, "
-      "str compensation='none', str empty='highest', int sink=0, int recent=0, "
+      "float? scale=None, Tensor? modes=None, Tensor? thresholds=None, bool exact=True, "
+      "bool gated=False, Tensor? value_means=None, str compensation='none', "
+      "str empty='highest', int sink=0, int recent=0, "
       "Tensor? tiles=None, str code='bits4', int block=32, str order='as_stored', "
       "float margin=0.5, "
       "Tensor(c!)? head_states=None, Tensor(d!)? group_states=None, Tensor? generated=None, "

@@ -38,6 +38,10 @@ WRONG_VALUES = (
     ({}, "query is on cpu, expected a CUDA device"),
     # How they lie in memory.
     ({"query": halves(8, 2, 64).transpose(0, 1)}, "query is not contiguous"),
+    (
+        {"query": halves(2 * 8 * 64 + 1)[1:].view(2, 8, 64)},
+        "query does not begin at a multiple of 16 bytes",
+    ),
     ({"out": halves(2, 8, 128)[..., ::2]}, "out is not contiguous"),
     ({"lengths": integers(4)[::2]}, "lengths is not contiguous"),
     (
@@ -114,6 +118,20 @@ def test_refuses_modes_without_what_they_need():
         call(problem, workspace, thresholds=None)
     with pytest.raises(ValueError, match="the array of value means is null"):
         call(problem, workspace, compensation="mean")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    "changes, sentence",
+    (
+        ({"gated": True}, "requests are gated, but none may attend exactly"),
+        ({"modes": None}, "all requests attend exactly, but none may"),
+    ),
+)
+def test_refuses_that_none_attends_exactly(changes, sentence):
+    problem = make(Setup(**SETUP)).sifted([SIFT], tau=0.9, exact=False)
+    with pytest.raises(ValueError, match=sentence):
+        call(problem, problem.workspace(), **changes)
 
 
 @pytest.mark.gpu

@@ -182,6 +182,18 @@ def test_a_workspace_for_estimates_serves_exact_scores_too(device):
         solve(each, workspace)
 
 
+def test_requests_that_are_gated_estimate_nothing(device):
+    dense = make(Setup(lengths=LENGTHS, device=device))
+    outputs = solve(dense.sifted(MIXED, tau=0.8, gated=True).shadowed())
+    assert torch.equal(outputs.out, compute(dense).out)
+
+
+def test_estimated_results_are_the_same_bits_without_exact_requests(device):
+    problem = make(Setup(lengths=LENGTHS, device=device)).sifted([SIFT], tau=0.8).shadowed()
+    sifted = solve(problem.with_choices(exact=False))
+    assert torch.equal(sifted.out, compute(problem).out)
+
+
 def test_estimated_results_are_the_same_bits_again(device):
     problem = make(Setup(lengths=LENGTHS, device=device)).sifted([SIFT], tau=0.8).shadowed()
     assert torch.equal(compute(problem).out, compute(problem).out)

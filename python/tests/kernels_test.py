@@ -51,6 +51,24 @@ def test_heads_that_keep_nothing(device, empty):
     assert (outputs.head_facts[:, ::2, 3] == 1).all()
 
 
+def test_requests_that_are_gated_attend_exactly(device):
+    dense = make(Setup(device=device))
+    problem = dense.sifted(MIXED, tau=0.9, compensation="mean", value_means=dense.means())
+    workspace = problem.workspace()
+    for gated in (True, False, True):
+        outputs = solve(problem.with_choices(gated=gated), workspace)
+    assert torch.equal(outputs.out, compute(dense).out)
+
+
+def test_steps_in_which_all_requests_sift_give_the_same_bits_without_exact_ones(device):
+    problem = make(Setup(device=device)).sifted([SIFT], tau=0.9)
+    workspace = problem.workspace()
+    every, sifted, again = (
+        solve(problem.with_choices(exact=exact), workspace) for exact in (True, False, True)
+    )
+    assert torch.equal(sifted.out, every.out) and torch.equal(again.out, every.out)
+
+
 @pytest.mark.parametrize("scale", (0.02, 0.3))
 def test_scales(device, scale):
     solve(make(Setup(device=device)).with_choices(scale=scale))

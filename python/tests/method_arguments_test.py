@@ -94,8 +94,8 @@ def test_refuses_to_allocate_shadows(head_dim, format, sentence):
 def method(**options):
     from siftattention import MethodStates
 
-    slots = options.pop("slots", 2)
-    return MethodStates.allocate(slots, options.pop("heads", 8), 2, "cpu", **options)
+    sizes = {"slots": 2, "heads": 8, "kv_heads": 2, "device": "cpu"}
+    return MethodStates.allocate(**sizes | options)
 
 
 COUNTS = {"generated": integers(2)}
@@ -132,3 +132,18 @@ def test_refuses_what_belongs_to_a_method(cuda_implementation, name):
     problem = make(Setup(device="cpu", **SETUP))
     with pytest.raises(ValueError, match=f"{name} is given without the method's states"):
         call(problem, problem.workspace(), **{name: integers(2)})
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    "changes, sentence",
+    (
+        ({}, "a request may record, but none may attend exactly"),
+        ({"records": False, "gated": True}, "requests are gated, but none may attend exactly"),
+    ),
+)
+def test_refuses_that_none_attends_exactly(changes, sentence):
+    problem = make(Setup(**SETUP))
+    given = {"method": method(device="cuda"), "generated": problem.lengths, "exact": False}
+    with pytest.raises(ValueError, match=sentence):
+        call(problem, problem.workspace(), **given | changes)

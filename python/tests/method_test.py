@@ -106,6 +106,8 @@ def test_modes_follow_from_counts():
     modes, thresholds = reference_method.plan(method, lengths, generated)
     assert modes.tolist() == [RECORD, SIFT, DENSE, SIFT]
     assert thresholds.shape == (4, 2) and not thresholds.any()
+    gated, _ = reference_method.plan(method, lengths, generated, gated=True)
+    assert gated.tolist() == [RECORD, DENSE, DENSE, DENSE] and gated.dtype == modes.dtype
 
 
 def test_states_are_views_of_bytes():
@@ -174,16 +176,16 @@ class Generation:
         self.lengths += 1
         self.generated += 1
 
-    def check_step(self):
+    def check_step(self, gated=False):
         """Runs a step and its reference, whose states take what the device's heads kept: a key within
         rounding of a threshold may fall on either side. Returns how many heads were compared."""
         taus, slots, warmups = (self.per_request[n] for n in ("taus", "slots", "warmups"))
         before = (self.lengths, self.generated)
         modes, thresholds = reference_method.plan(
-            self.expected, *before, slots=slots, warmups=warmups
+            self.expected, *before, slots=slots, warmups=warmups, gated=gated
         )
         outputs = Outputs.poisoned(self.problem)
-        self.decode(self.states, **outputs.all())
+        self.decode(self.states, gated=gated, **outputs.all())
         given = (self.problem.query, self.problem.cache, self.lengths)
         choices = self.problem.options | {"modes": modes, "thresholds": thresholds} | self.forced
         result = reference.decode_attention(*given, **choices)
@@ -243,6 +245,21 @@ def test_a_generation_follows_the_reference(device, fit, target, estimates):
     assert rows == [2 * 32, 0, 0, 2 * 24, 0, 2 * 24, 2 * 31]
 
 
+@pytest.mark.parametrize("estimates", (False, True))
+def test_steps_that_are_gated_count_as_dense(device, estimates):
+    generation = Generation(device, estimates, adapt=0.05)
+    for step in range(STEPS):
+        generation.advance(step)
+        generation.check_step(gated=step % 2 == 1)
+    generation.compare_states()
+    # Of the rows after the warm-ups those with odd numbers.
+    sparse, dense = (generation.states.group(f"tally.{n}_rows") for n in ("sparse", "dense"))
+    assert sparse.sum(1).tolist() == [2 * 16, 0, 0, 2 * 12, 0, 2 * 12, 2 * 15]
+    assert (sparse + dense)[generation.per_request["slots"].long()].eq(STEPS).all()
+    recorded = generation.states.head("head.fit.count")[:, 0].tolist()
+    assert recorded == [8, 0, 0, WARMUP, 0, WARMUP, 9]
+
+
 def test_quantiles_go_where_they_are_asked_for(device):
     generation = Generation(device)
     generation.advance(0)
@@ -289,11 +306,12 @@ def test_a_graph_runs_warm_up_and_sifting(estimates):
 
 
 @pytest.mark.gpu
-def test_graphs_without_records_serve_after_the_warm_up():
+@pytest.mark.parametrize("names", (("records",), ("records", "exact")))
+def test_launches_for_the_warm_up_are_not_needed_behind_it(names):
     whole, split = (Generation("cuda") for _ in range(2))
     for step in range(STEPS):
         whole.advance(step)
         split.advance(step)
         whole.decode(whole.states)
-        split.decode(split.states, records=step < WARMUP)
+        split.decode(split.states, **dict.fromkeys(names, step < WARMUP))
     assert torch.equal(whole.states.head_states, split.states.head_states)

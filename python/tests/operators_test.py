@@ -56,12 +56,14 @@ PROBLEMS = {
     "sifted": lambda problem: problem.sifted([DENSE, SIFT], tau=0.8),
     "estimated": lambda problem: problem.sifted([DENSE, SIFT], tau=0.8).shadowed(),
     "method": lambda problem: with_method(problem.shadowed()),
+    "gated": lambda problem: problem.sifted([DENSE, SIFT], tau=0.8, gated=True),
+    "all sifted": lambda problem: problem.sifted([SIFT], tau=0.8, exact=False),
 }
 
 
-@pytest.mark.parametrize("kind", ("estimated", "method"))
+@pytest.mark.parametrize("kind", ("estimated", "method", "gated", "all sifted"))
 @pytest.mark.parametrize("device", DEVICES)
-def test_opcheck_of_estimates_and_the_method(device, kind):
+def test_opcheck_of_what_is_optional(device, kind):
     problem = PROBLEMS[kind](small(device))
     arguments, keywords = arguments_of(problem, Outputs.poisoned(problem))
     operator = torch.ops.siftattention.decode_attention_out.default

@@ -239,7 +239,9 @@ def compare(problem, outputs):
     estimated, heads are left out that are near deciding otherwise.
     """
     expected = problem.reference()
-    modes = problem.options.get("modes")
+    modes = reference.effective_modes(
+        problem.options.get("modes"), problem.options.get("gated", False)
+    )
     clear = torch.ones_like(expected.empty)
     if "shadows" in problem.choices:
         clear = expected.clearance > CLEARANCE

@@ -85,6 +85,19 @@ def test_modes_belong_to_requests():
     assert not torch.allclose(result.output[2], dense.output[2])
 
 
+def test_requests_that_are_gated_are_dense():
+    problem = problem_of().sifted([SIFT, DENSE, SIFT], tau=0.9, compensation="renormalise")
+    gated, dense = problem.with_choices(gated=True).reference(), problem_of().reference()
+    assert torch.equal(gated.output, dense.output)
+    assert torch.equal(gated.log_sum_exp, dense.log_sum_exp)
+
+
+def test_whether_requests_may_attend_exactly_changes_no_result():
+    problem = problem_of().sifted([SIFT], tau=0.9)
+    results = (each.reference().output for each in (problem, problem.with_choices(exact=False)))
+    assert torch.equal(*results)
+
+
 def test_thresholds_of_problems_lie_at_the_quantile():
     problem = problem_of()
     for request, keys in enumerate(problem.rows(0)):
