@@ -17,7 +17,9 @@ __all__ = [
     "Mode",
     "decode_attention",
     "decode_workspace_size",
+    "independent_union",
     "kept_masses",
+    "sifting_pays",
     "write_key_shadows",
 ]
 
@@ -27,7 +29,9 @@ _MODULES = {
     "MethodStates": "method",
     "decode_attention": "attention",
     "decode_workspace_size": "workspace",
+    "independent_union": "gate",
     "kept_masses": "attention",
+    "sifting_pays": "gate",
     "write_key_shadows": "key_shadows",
 }
 
