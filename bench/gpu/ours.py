@@ -8,7 +8,7 @@ from variant import Variant
 LAYOUTS = ("page16", "page64", "contiguous")
 
 
-def _caches(problem, layout):
+def caches_of(problem, layout):
     """The copies of the caches, and the block table that belongs to them."""
     if layout == "contiguous":
         return problem.contiguous, None
@@ -25,29 +25,33 @@ def _workspace(problem):
 
 
 def _facts(problem, head_facts, group_facts):
-    """Realised sparsity and union density, as the kernel counts them."""
+    """Realised sparsity, union density, and candidates where there are any, as the kernel counts them."""
     cell = problem.cell
+    candidates = group_facts[..., 2].double().mean().item() / cell.context
     kept = head_facts[..., 0].double().mean().item()
     rows = group_facts[..., 0].double().mean().item()
     return {
         "sparsity": round(1 - kept / cell.context, 4),
         "union": round(rows / cell.context, 4),
+        **({"candidates": round(candidates, 4)} if candidates else {}),
         "empty_heads": int(head_facts[..., 3].sum()),
     }
 
 
-def _variant(problem, layout, mode, tau):
+def variant(problem, layout, mode, tau, make_workspace=_workspace, options=None):
     """Every request in one mode, statistics counted. Where all sift, the host knows it by counting, and
-    leaves out the launch for those that do not."""
+    leaves out the launch for those that do not. `options` are further arguments for each copy of the
+    caches."""
     from siftattention import Mode, decode_attention
 
     cell, device = problem.cell, problem.device
-    caches, table = _caches(problem, layout)
-    workspace, out = problem.scratch(_workspace), torch.empty_like(problem.query)
+    caches, table = caches_of(problem, layout)
+    workspace, out = problem.scratch(make_workspace), torch.empty_like(problem.query)
     head_facts = torch.zeros(cell.batch, cell.heads, 4, dtype=torch.int32, device=device)
     group_facts = torch.zeros(cell.batch, cell.kv_heads, 3, dtype=torch.int32, device=device)
     modes = torch.full((cell.batch,), int(mode), dtype=torch.uint8, device=device)
-    thresholds = problem.sifted[tau][0]
+    thresholds = problem.sifted_at(tau)[0]
+    options = [{}] * problem.copies if options is None else options
 
     def launch(copy):
         return decode_attention(
@@ -62,6 +66,7 @@ def _variant(problem, layout, mode, tau):
             out=out,
             head_facts=head_facts,
             group_facts=group_facts,
+            **options[copy],
         )
 
     facts = (lambda: _facts(problem, head_facts, group_facts)) if mode == Mode.SIFT else None
@@ -72,7 +77,7 @@ def _build(layout, mode_name, tau):
     def build(problem):
         from siftattention import Mode
 
-        return _variant(problem, layout, Mode[mode_name], tau)
+        return variant(problem, layout, Mode[mode_name], tau)
 
     return build
 

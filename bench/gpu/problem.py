@@ -40,12 +40,13 @@ class Problem:
         mixed = math.sqrt(share) * self._shared + math.sqrt(1 - share) * self._own
         return mixed.to(self.dtype).reshape(self.cell.batch, self.cell.heads, self.cell.head_dim)
 
-    def scores(self, request, query=None, most_keys=None):
-        """Scores times log2 e of one request, float32 [kv_heads, group, keys]."""
+    def scores(self, request, query=None, most_keys=None, keys=None):
+        """Scores times log2 e of one request, float32 [kv_heads, group, keys], on its own keys or on
+        these [kv_heads, keys, head_dim]."""
         query = self.query if query is None else query
         grouped = query[request].view(self.cell.kv_heads, self.cell.group, self.cell.head_dim)
-        keys = self.keys[request, :, :most_keys].float()
-        return (grouped.float() @ keys.transpose(1, 2)) * (self.scale * LOG2_E)
+        keys = self.keys[request, :, :most_keys] if keys is None else keys
+        return (grouped.float() @ keys.float().transpose(1, 2)) * (self.scale * LOG2_E)
 
     def union_at(self, share, most_keys=8192):
         """Union density when every head keeps the CORRELATED_TAU-quantile of its own scores."""
@@ -70,21 +71,31 @@ class Problem:
     @functools.cached_property
     def sifted(self):
         """{τ: (log2 η [batch, heads], output [batch, heads, head_dim])}, float32; τ 0 is dense."""
-        results = {tau: ([], []) for tau in (0.0, *TAUS)}
+        return self._sift((0.0, *TAUS))
+
+    def sifted_at(self, tau):
+        """What `sifted` has for any τ from 0 to less than 1; made when it is first asked for."""
+        if tau not in self.sifted:
+            self.sifted.update(self._sift((tau,)))
+        return self.sifted[tau]
+
+    def _sift(self, taus):
+        results = {tau: ([], []) for tau in taus}
         for request in range(self.cell.batch):
             scores = self.scores(request)
             total = torch.logsumexp(scores / LOG2_E, 2, keepdim=True) * LOG2_E
             ordered = scores.sort(2).values
             values = self.values[request].float()
             for tau, (thresholds, outputs) in results.items():
-                cut = self._cut(ordered, tau)
+                cut = self.cut(ordered, tau)
                 weights = torch.exp2(scores - total) * (scores > cut)
                 thresholds.append((cut - total).flatten())
                 outputs.append((weights @ values).flatten(0, 1))
         return {tau: (torch.stack(a), torch.stack(b)) for tau, (a, b) in results.items()}
 
-    def _cut(self, ordered, tau):
-        """A score [kv_heads, group, 1] between the last pruned key and the first kept one."""
+    def cut(self, ordered, tau):
+        """A score [kv_heads, group, 1] between the last pruned key and the first kept one, of scores in
+        ascending order."""
         if tau == 0:
             return ordered[..., :1] - 1
         place = self.pruned(tau) - 1

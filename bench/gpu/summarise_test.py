@@ -29,6 +29,10 @@ LINE = {
         "dense/page16": {"median": 72.0},
         "record/page16": {"median": 80.0},
         "sift/page16/0.875": {"median": 56.0, "q1": 55.0, "q3": 57.0, "sparsity": 0.875, "union": 0.25},
+        "sift_at/page16/0.25/0.5": {"median": 50.0},
+        "estimated/page16/0.25/0.5": {"median": 40.0, "q1": 39.0, "q3": 41.0, "tau": 0.977,
+                                      "sparsity": 0.977, "union": 0.09, "candidates": 0.25,
+                                      "error": 0.019},
     },
 }
 
@@ -42,6 +46,18 @@ class Tables(unittest.TestCase):
     def test_sift_is_measured_by_its_ceiling(self):
         (row,) = summarise.sift_rows(LINE)
         self.assertEqual(row[6:11], ["1.25", "1.29", "1.60", "78%", "0.93"])
+
+    def test_estimates_are_compared_with_the_best_peer_and_exact_sifting(self):
+        (row,) = summarise.estimated_rows(LINE)
+        self.assertEqual(row[1:], ["0.25", "0.5", "0.9770", "0.250", "0.090", "70.0 (cudnn/contiguous)",
+                                   "50.0", "40.0 (39.0–41.0)", "1.75", "1.25", "3.07", "57%", "0.019"])
+
+    def test_estimates_need_no_peer_and_no_exact_sifting(self):
+        result = LINE["variants"]["estimated/page16/0.25/0.5"]
+        alone = {**LINE, "variants": {"estimated/page16/0.25/0.5": result}}
+        (row,) = summarise.estimated_rows(alone)
+        self.assertEqual((row[6:8], row[9:11]), (["–", "–"], ["–", "–"]))
+        self.assertIn("### Estimated scores", summarise.summarise([alone]))
 
     def test_a_warm_up_is_paid_for_by_what_sifted_steps_save(self):
         self.assertEqual(summarise.paid_after(72.0, 80.0, 56.0), "64")
