@@ -100,10 +100,8 @@ DecodeAttention::DecodeAttention(const DecodeCapacity& capacity, DType type, voi
   kChecks.cuda(cudaGetDevice(&device), "finding the device");
   kChecks.cuda(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device),
                "asking the device");
-  int major = 0;
-  kChecks.cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
-               "asking the device");
-  overlaps_ = major >= 9;
+  kChecks.cuda(decode_overlaps(choice(capacity, type, false, false), overlaps_),
+               "looking at the kernels of decode attention");
   blocks_ = ready_kernels(false, processors);
   if (capacity.estimates) estimating_blocks_ = ready_kernels(true, processors);
   kChecks.cuda(plan_record_quantiles(capacity.batch, capacity.heads, capacity.kv_heads,

@@ -54,7 +54,7 @@ class DecodeAttention {
  private:
   void check(const DecodeArguments& arguments) const;
   void check_estimates(const DecodeArguments& arguments) const;
-  /// As many blocks as fit the device.
+  /// Blocks of exact attention that fit the device; of the others up to four times as many.
   DecodeBlocks ready_kernels(bool estimates, int processors) const;
 
   DecodeCapacity capacity_;

@@ -37,7 +37,7 @@ struct BlockShared {
   }
 };
 
-/// What every part of the kernel needs.
+/// What every part of the kernel of exact attention needs.
 template <int kDim, int kMostHeads>
 struct BlockContext {
   static constexpr int kHeadTiles = kMostHeads > 8 ? 2 : 1;
@@ -78,7 +78,7 @@ struct BlockContext {
   __device__ int first_head(const Item& item) const {
     return item.request * a.heads + item.kv_head * group;
   }
-  /// Scores of the item's unit [group, score_stride(length)].
+  /// Where scores of the item's unit are recorded [keys, group].
   __device__ float* scores(const Item& item) const { return w.scores + item.scores * group; }
 };
 

@@ -110,7 +110,7 @@ class DenseWorker {
     __syncthreads();  // what was shared before has been read
     share_sums(c_.shared.results.sums[turn % 2][c_.warp], sums_, c_.at);
     const Item& item = c_.item(turn);
-    write_partial<true>(c_, item, turn, values_);
+    write_partial(c_, item, turn, values_);
     if (c_.warp == 0) write_item_sums(c_, item, turn);
   }
 

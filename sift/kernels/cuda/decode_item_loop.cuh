@@ -12,7 +12,7 @@ struct ItemLoopShared {
   ItemTable table;
 };
 
-/// Bytes of shared memory that a batch needs of `Shared`, whose last member are ItemLoopShared.
+/// Bytes of shared memory that a batch needs of `Shared`, whose last member is ItemLoopShared.
 template <class Shared>
 constexpr std::size_t shared_bytes(int batch) {
   return sizeof(Shared) - (kMaximumBatch - batch) * sizeof(RequestEntry);
@@ -35,9 +35,10 @@ __device__ inline WarpPart part_of_keys(const Item& item, int warp) {
 /// each item, so that the device deals them, and blocks of the next kernel begin as places become
 /// free.
 ///
-/// Scores need what kernels before this step's wrote; the rest only what this step's did, and finds
-/// out its items before that is there. Its blocks without any do not wait, all but one: a launch
-/// must not end earlier than the one before it.
+/// Blocks of scores wait before they do anything. So what came before this step is complete when
+/// later launches begin, and these find out their items before they wait for the launch before
+/// them; blocks without any do not wait, all but one: a launch must not end earlier than the one
+/// before.
 template <class Worker>
 __device__ void work_on_items(const DecodeArguments& a, const DecodeWorkspace& w,
                               typename Worker::Shared& shared, unsigned* claimed) {

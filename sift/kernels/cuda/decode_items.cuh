@@ -1,68 +1,12 @@
 #pragma once
 
 #include "sift/kernels/cuda/decode_arguments.h"
+#include "sift/kernels/cuda/decode_cuts.h"
 #include "sift/kernels/cuda/decode_workspace.h"
 #include "sift/kernels/cuda/device_primitives.cuh"
 #include "sift/kernels/cuda/method.cuh"
 
 namespace sift::cuda {
-
-/// How a request's keys are cut into items of one kind: runs of 2^`log_keys`, and shorter ones of
-/// 2^`log_short_keys` from key `tail` on, which are worked on last, so that all blocks end at about
-/// the same time. Depends on the request's length alone, not on how work is dealt, so that sums do
-/// too.
-struct KeyCut {
-  int log_keys;
-  int log_short_keys;
-  int tail;  ///< a multiple of both
-
-  __device__ int long_items() const { return tail >> log_keys; }
-  __device__ int short_items(int length) const {
-    return (length - tail + (1 << log_short_keys) - 1) >> log_short_keys;
-  }
-  __device__ int items(int length) const { return long_items() + short_items(length); }
-  __device__ int begin(int item) const {
-    return item <= long_items() ? item << log_keys
-                                : tail + ((item - long_items()) << log_short_keys);
-  }
-};
-
-/// log2 of the keys of an item of a request that sees `length` keys: more for longer contexts, so
-/// that few results have to be put together at the end.
-__device__ inline int log_item_keys(int length) {
-  return length <= 16384    ? 8
-         : length <= 32768  ? 9
-         : length <= 65536  ? 10
-         : length <= 131072 ? 11
-                            : 12;
-}
-
-/// Items of scores of a sifted request. Those of estimates are longer: they read fewer bytes, and a
-/// query costs more to prepare.
-__device__ inline KeyCut score_cut(int length, bool estimates) {
-  int log_keys = length <= 8192     ? 8
-                 : length <= 16384  ? 9
-                 : length <= 65536  ? 10
-                 : length <= 131072 ? 11
-                                    : 12;
-  if (estimates) log_keys = min(log_keys + (length <= 16384 ? 1 : 2), 12);
-  return {log_keys, log_keys, 0};
-}
-/// Items of values of a sifted request, and of its candidates.
-__device__ inline KeyCut value_cut(int length, bool estimates) {
-  const int log_keys = length <= (estimates ? 4096 : 8192) ? 9
-                       : length <= 65536                   ? 10
-                       : length <= 131072                  ? 11
-                                                           : 12;
-  return {log_keys, log_keys, 0};
-}
-/// Items of a request that attends exactly: a quarter of the keys in short items, or, where that
-/// would be few long ones, all items equal.
-__device__ inline KeyCut dense_cut(int length) {
-  const int log_keys = log_item_keys(length);
-  if (length < 4 << log_keys) return {log_keys, log_keys, 0};
-  return {log_keys, log_keys - 2, (length / 4 * 3) >> log_keys << log_keys};
-}
 
 /// Floats from one head's scores to the next head's.
 __device__ inline int score_stride(int length) {
@@ -117,7 +61,8 @@ __device__ inline RequestMode mode_of(const DecodeArguments& a, int request) {
   if (a.method.head_states != nullptr) {
     mode = request_mode(a.method, request);
   } else if (a.modes != nullptr) {
-    mode = a.modes[request];
+    mode =
+        static_cast<RequestMode>(__ldcg(reinterpret_cast<const unsigned char*>(a.modes) + request));
   }
   return a.gated && mode == RequestMode::sift ? RequestMode::dense : mode;
 }
@@ -161,7 +106,7 @@ struct ItemTable {
       RequestEntry entry = {};
       ItemCounts counts;
       if (b < a.batch) {
-        entry.length = a.lengths[b];
+        entry.length = __ldcg(a.lengths + b);
         entry.mode = mode_of(a, b);
         counts = counts_of(a, entry.length, entry.mode);
       }

@@ -21,7 +21,7 @@ constexpr int dense_blocks() {
   return kDim > 64 ? 3 : 4;
 }
 
-/// The same of candidates and values, whose warps have rows in registers.
+/// The same of candidates and values.
 template <int kDim, int kMostHeads>
 constexpr int gathering_blocks() {
   return kDim > 128 || kMostHeads > 8 ? 2 : 4;

@@ -20,6 +20,11 @@ cudaError_t with_dimension(int head_dim, Call&& call) {
 
 }  // namespace
 
+cudaError_t decode_overlaps(const DecodeKernelChoice& choice, bool& overlaps) {
+  return with_dimension(choice.head_dim,
+                        [&](auto exact, auto) { return exact.overlap(choice, overlaps); });
+}
+
 cudaError_t prepare_decode(const DecodeKernelChoice& choice, DecodeBlocks& per_processor) {
   return with_dimension(choice.head_dim, [&](auto exact, auto estimated) {
     const cudaError_t status = exact.prepare(choice, per_processor);

@@ -12,6 +12,7 @@ namespace sift::cuda {
 /// The kernels of one head dimension; a translation unit each, since they compile slowly.
 template <int kDim>
 struct DecodeKernels {
+  static cudaError_t overlap(const DecodeKernelChoice& choice, bool& overlaps);
   static cudaError_t prepare(const DecodeKernelChoice& choice, DecodeBlocks& per_processor);
   static cudaError_t launch_dense(const DecodeLaunch& launch);
   static cudaError_t launch_sifted(const DecodeLaunch& launch);
@@ -129,6 +130,16 @@ cudaError_t launch_behind(Kernel* kernel, int blocks, int threads, std::size_t s
   config.attrs = &attribute;
   config.numAttrs = launch.choice.overlaps ? 1 : 0;
   return cudaLaunchKernelEx(&config, kernel, launch.arguments, launch.workspace);
+}
+
+template <int kDim>
+cudaError_t DecodeKernels<kDim>::overlap(const DecodeKernelChoice& choice, bool& overlaps) {
+  return with_decode_kernels<kDim>(choice, [&](auto kernels) {
+    cudaFuncAttributes attributes = {};
+    const cudaError_t status = cudaFuncGetAttributes(&attributes, decltype(kernels)::kMerge);
+    overlaps = status == cudaSuccess && attributes.ptxVersion >= 90;
+    return status;
+  });
 }
 
 template <int kDim>

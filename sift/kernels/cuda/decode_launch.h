@@ -14,7 +14,7 @@ struct DecodeKernelChoice {
   int most_heads = 0;      ///< of a group: 4, 8 or 16
   int batch = 0;           ///< at most
   bool estimates = false;  ///< scores of sifted requests are estimated first
-  bool overlaps = false;   ///< kernels may begin while the one before them ends (sm_90 and newer)
+  bool overlaps = false;   ///< kernels may begin while the one before them ends
 };
 
 /// All that the launches of a step need.
@@ -25,6 +25,10 @@ struct DecodeLaunch {
   DecodeWorkspace workspace;
   cudaStream_t stream = nullptr;
 };
+
+/// Whether kernels wait by themselves for the one before. What was compiled decides, not the
+/// device: code for sm_80 does not.
+cudaError_t decode_overlaps(const DecodeKernelChoice& choice, bool& overlaps);
 
 /// Readies the kernels on the current device and tells how many of their blocks fit a
 /// multiprocessor.

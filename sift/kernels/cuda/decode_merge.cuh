@@ -12,7 +12,7 @@ __device__ inline ItemCounts counts_before(const DecodeArguments& a, int request
                                            ItemCounts& all) {
   ItemCounts before;
   for (int b = lane; b < a.batch; b += kWarpThreads) {
-    const ItemCounts counts = counts_of(a, a.lengths[b], mode_of(a, b));
+    const ItemCounts counts = counts_of(a, __ldcg(a.lengths + b), mode_of(a, b));
 #pragma unroll
     for (int kind = 0; kind < kItemKinds; ++kind) {
       all.of[kind] += counts.of[kind];
@@ -44,7 +44,7 @@ __device__ inline UnitResults unit_results(const DecodeArguments& a, int unit, i
   u.request = unit / a.kv_heads;
   u.kv_head = unit % a.kv_heads;
   u.group = a.heads / a.kv_heads;
-  const int length = a.lengths[u.request];
+  const int length = __ldcg(a.lengths + u.request);
   u.sifted = mode_of(a, u.request) == RequestMode::sift;
   ItemCounts all;
   const ItemCounts before = counts_before(a, u.request, lane, all);

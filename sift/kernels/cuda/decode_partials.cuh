@@ -1,13 +1,15 @@
 #pragma once
 
+#include <type_traits>
+
 #include "sift/kernels/cuda/decode_block.cuh"
 
 namespace sift::cuda {
 
 /// Adds the warps' sums of weighted values and writes them as the item's partial result
-/// [group, kDim]. kRelative: each warp's are relative to its own maxima, which it has shared, and
-/// become relative to the item's. Whole block; holds a barrier.
-template <bool kRelative, class Context, int kDim, int kHeadTiles>
+/// [group, kDim]. Each warp's are relative to its own maxima, which it has shared, and become
+/// relative to the item's. Whole block; holds a barrier.
+template <class Context, int kDim, int kHeadTiles>
 __device__ void write_partial(const Context& c, const Item& item, int turn,
                               const ValueSums<kDim, kHeadTiles>& sums) {
   auto& shared = c.shared.results;
@@ -37,7 +39,7 @@ __device__ void write_partial(const Context& c, const Item& item, int turn,
       float maximum = -__builtin_huge_valf();
 #pragma unroll
       for (int warp = 0; warp < kBlockWarps; ++warp) {
-        factors[warp] = kRelative ? shared.sums[turn % 2][warp][begin + i / kDim].maximum : 0;
+        factors[warp] = shared.sums[turn % 2][warp][begin + i / kDim].maximum;
         maximum = fmaxf(maximum, factors[warp]);
       }
       float4 sum = {0, 0, 0, 0};
@@ -45,9 +47,7 @@ __device__ void write_partial(const Context& c, const Item& item, int turn,
       for (int warp = 0; warp < kBlockWarps; ++warp) {
         const float4 more =
             *reinterpret_cast<const float4*>(&shared.values[warp][i / kDim][i % kDim]);
-        const float factor =
-            kRelative ? exp2_fast(finite_reference(factors[warp]) - finite_reference(maximum))
-                      : 1.0F;
+        const float factor = exp2_fast(finite_reference(factors[warp]) - finite_reference(maximum));
         sum = {sum.x + more.x * factor, sum.y + more.y * factor, sum.z + more.z * factor,
                sum.w + more.w * factor};
       }

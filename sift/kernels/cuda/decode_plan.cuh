@@ -27,7 +27,8 @@ struct HeadLanes {
     }
   }
 
-  /// Puts the values of a head's lanes together, in the lanes of part 0, one a head.
+  /// Puts the values of a head's lanes together, in all of them where the group is a power of two,
+  /// else in the lanes of part 0, one a head.
   template <class V, class Add>
   __device__ V over_parts(V mine, const Add& add) const {
     V all = mine;
@@ -89,7 +90,7 @@ __device__ inline HeadPlan plan_head(const DecodeArguments& a, ItemSum all, floa
 
 /// Among [items, group], the place of run `i` of an item's unit.
 __device__ inline std::int64_t place_of(const DecodeArguments& a, const DecodeWorkspace& w,
-                                        const Item& item, int first, int i, int head) {
+                                        int first, int i, int head) {
   return (std::int64_t{first} + i * a.kv_heads) * w.group + head;
 }
 
@@ -104,7 +105,7 @@ __device__ HeadPlan plan_heads(const DecodeArguments& a, const DecodeWorkspace& 
   ItemSum all;
   if constexpr (kSelects == Selects::candidate_keys) {
     all = lanes.join_all(value_cut(item.length, true).items(item.length), [&](int i, int head) {
-      const RescoredSum* sum = w.rescored_sums + place_of(a, w, item, item.first, i, head);
+      const RescoredSum* sum = w.rescored_sums + place_of(a, w, item.first, i, head);
       const float4 both = __ldcg(reinterpret_cast<const float4*>(sum));
       maximum = fmaxf(maximum, both.x);
       return join({both.x, both.y}, {both.z, both.w});
@@ -113,7 +114,7 @@ __device__ HeadPlan plan_heads(const DecodeArguments& a, const DecodeWorkspace& 
   } else {
     const int items = score_cut(item.length, estimates(a)).items(item.length);
     all = lanes.join_all(items, [&](int i, int head) {
-      const ItemSum* sum = w.item_sums + place_of(a, w, item, item.first_scores, i, head);
+      const ItemSum* sum = w.item_sums + place_of(a, w, item.first_scores, i, head);
       const float2 pair = __ldcg(reinterpret_cast<const float2*>(sum));
       return ItemSum{pair.x, pair.y};
     });
@@ -147,7 +148,7 @@ __device__ inline int highest_key(const DecodeArguments& a, const DecodeWorkspac
                                   int lane) {
   const KeyCut cut = score_cut(item.length, estimates(a));
   const int first = first_item_with(maximum, cut.items(item.length), lane, [&](int i) {
-    return __ldcg(&w.item_sums[place_of(a, w, item, item.first_scores, i, head)].maximum);
+    return __ldcg(&w.item_sums[place_of(a, w, item.first_scores, i, head)].maximum);
   });
   if (first < 0 || cut.begin(first + 1) <= begin) return -1;
   const float* scores =
@@ -167,7 +168,7 @@ __device__ inline int highest_candidate(const DecodeArguments& a, const DecodeWo
                                         int lane) {
   const KeyCut cut = value_cut(item.length, true);
   const int first = first_item_with(maximum, cut.items(item.length), lane, [&](int i) {
-    return __ldcg(&w.rescored_sums[place_of(a, w, item, item.first, i, head)].candidates.maximum);
+    return __ldcg(&w.rescored_sums[place_of(a, w, item.first, i, head)].candidates.maximum);
   });
   if (first < 0 || cut.begin(first) != item.begin) return -1;
   const float* scores =

@@ -37,6 +37,9 @@ class CandidateWorker {
     sums_.clear();
     place_ = part.begin;
     Selector selector(a_, w_, shared_.selected[warp()], item, warp(), part, at_.lane);
+    // Whoever looks for the highest estimate of an item of scores reads those of other warps'
+    // parts, which exact scores are about to replace.
+    if (selector.any_empty()) __syncthreads();
     TileRing<kDim, Shared::kStages> ring(shared_.tiles[warp()], at_.lane, read_once_policy());
     const char* side =
         static_cast<const char*>(a_.cache.keys) + item.kv_head * a_.cache.head_stride;

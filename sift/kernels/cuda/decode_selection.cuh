@@ -32,7 +32,7 @@ struct SelectedRows {
   std::uint16_t heads[kCandidates ? kPlaces : 1];  ///< a bit for each whose candidate the key is
 };
 
-/// Counts of up to 32 · 255 / 32 keys a lane, of each head a byte.
+/// Counts of up to 255 keys a lane, of each head a byte: items have at most 4096 keys, a lane 32.
 template <int kMostHeads>
 class HeadCounts {
  public:
@@ -115,6 +115,9 @@ class RowSelector {
   __device__ int rows() const { return rows_seen_; }
   /// Rows that were selected though no score passed.
   __device__ int forced_rows() const { return forced_rows_; }
+  /// Whether no key passes for some head, whose highest one was looked for. All warps that work on
+  /// one unit say the same.
+  __device__ bool any_empty() const { return any_empty_; }
   /// Keys of head `lane` that passed, and that were selected though they did not.
   __device__ int passing() const { return passing_.sum_of_lane(lane_); }
   __device__ int forced() const { return is_special_ ? forced_.sum_of_lane(lane_) : 0; }
@@ -173,6 +176,7 @@ class RowSelector {
   __device__ void find_only_keys(const HeadPlan& plan, const DecodeWorkspace& w, const Item& item,
                                  int warp) {
     unsigned empty = __ballot_sync(kAllLanes, plan.empty != 0);
+    any_empty_ = empty != 0;
     for (; empty != 0; empty &= empty - 1) {
       const int head = __ffs(static_cast<int>(empty)) - 1;
       const float maximum = __shfl_sync(kAllLanes, plan.maximum, head);
@@ -211,7 +215,7 @@ class RowSelector {
     }
   }
   static __device__ void load_scores(float (&to)[kLaneKeys], const float* from) {
-    // Values are the last to need them.
+    // Values are the last to need exact scores.
     const std::uint64_t policy = kCandidates ? keep_policy() : read_once_policy();
     if constexpr (kLaneKeys == 4) {
       const float4 four = load_4(from, policy);
@@ -328,6 +332,7 @@ class RowSelector {
   int tail_ = 0;
   int rows_seen_ = 0;
   int forced_rows_ = 0;
+  bool any_empty_ = false;
   bool keeps_one_ = false;   // some head wants a key that does not pass
   bool is_special_ = false;  // keys may be selected whatever their scores
   HeadCounts<kMostHeads> passing_;

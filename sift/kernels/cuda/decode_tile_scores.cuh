@@ -41,7 +41,6 @@ class KeyCursor {
   }
 
   __device__ bool more() const { return key_ <= last_key_; }
-  __device__ int key() const { return key_; }
   __device__ int rows() const { return last_key_ + 1 - key_; }
   /// Where the tile's first row lies in `side`, the keys or the values of all. It ends on one page.
   __device__ const char* row(const void* side) const {

@@ -8,7 +8,7 @@
 
 namespace sift::cuda {
 
-/// Fewest keys of an item.
+/// Fewest keys of an item, the last ones of exact attention aside.
 inline constexpr int kLeastItemKeys = 256;
 
 /// Warps of a block that works on items.
@@ -71,12 +71,12 @@ struct StepProgress {
 };
 
 /// The caller's workspace, cut up. A unit is one KV head of one request. Items are runs of a unit's
-/// keys: of scores or of dense attention, and (longer ones) of values. Of each kind they are
-/// numbered over requests, KV heads and runs; dense ones behind those of sifted requests.
+/// keys (decode_items.cuh). Those of sifted requests are numbered over requests, runs and KV heads,
+/// dense ones behind them over requests, KV heads and runs.
 struct DecodeWorkspace {
   int group = 0;                    ///< query heads of a KV head
   int log_group = -1;               ///< log2 of it, or −1 where it is no power of two
-  int item_capacity = 0;            ///< of each kind
+  int item_capacity = 0;            ///< of scores or values, and of dense ones, together
   std::int64_t score_capacity = 0;  ///< rows
   StepProgress* step = nullptr;
   UnitProgress* units = nullptr;  ///< [batch, kv_heads]

@@ -134,7 +134,6 @@ struct Format<__half> {
   static __device__ float2 unpack(std::uint32_t pair) {
     return __half22float2(*reinterpret_cast<const __half2*>(&pair));
   }
-  static __device__ std::uint16_t bits(float x) { return __half_as_ushort(__float2half_rn(x)); }
   static __device__ __half from_float(float x) { return __float2half_rn(x); }
   static __device__ float to_float(__half x) { return __half2float(x); }
 };
@@ -156,9 +155,6 @@ struct Format<__nv_bfloat16> {
   }
   static __device__ float2 unpack(std::uint32_t pair) {
     return __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&pair));
-  }
-  static __device__ std::uint16_t bits(float x) {
-    return __bfloat16_as_ushort(__float2bfloat16_rn(x));
   }
   static __device__ __nv_bfloat16 from_float(float x) { return __float2bfloat16_rn(x); }
   static __device__ float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }

@@ -3,7 +3,8 @@
 // The method on the device: what AttentionState does on the host, on states that live beside the
 // cache. One thread calls each of these functions once for its head; they are calls, not inlined,
 // so that their double precision costs an attention kernel no registers. A kernel declares its
-// MethodStep `const __grid_constant__`, otherwise every call copies it.
+// MethodStep `const __grid_constant__`, otherwise every call copies it. What says how a request
+// attends is read past the first-level cache: kernels read it before they wait for the one before.
 
 #include "sift/kernels/cuda/method_state.h"
 
@@ -13,19 +14,23 @@ inline constexpr double kLog2E = 1.4426950408889634074;
 inline constexpr double kLn2 = 0.69314718055994530942;
 
 __device__ inline RowIdentity row_identity(const MethodStep& step, int request) {
-  return {step.visible[request], step.generated[request]};
+  return {__ldcg(step.visible + request), __ldcg(step.generated + request)};
 }
 
 __device__ inline MethodOptions request_options(const MethodStep& step, int request) {
   MethodOptions options = step.options;
-  if (step.taus != nullptr) options.tau = step.taus[request];
-  if (step.decode_records != nullptr) options.decode_records = step.decode_records[request];
+  if (step.taus != nullptr) options.tau = __ldcg(step.taus + request);
+  if (step.decode_records != nullptr)
+    options.decode_records = __ldcg(step.decode_records + request);
   return options;
 }
 
 /// How a request attends in this step.
 __device__ inline RowMode request_mode(const MethodStep& step, int request) {
-  if (step.modes != nullptr) return step.modes[request];
+  if (step.modes != nullptr) {
+    return static_cast<RowMode>(
+        __ldcg(reinterpret_cast<const unsigned char*>(step.modes) + request));
+  }
   return generated_row_mode(request_options(step, request), row_identity(step, request));
 }
 
