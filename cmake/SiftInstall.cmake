@@ -23,7 +23,7 @@ if(SIFT_CUDA_FOUND)
   install(DIRECTORY "${PROJECT_SOURCE_DIR}/sift/kernels/cuda"
           DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/sift/kernels"
           FILES_MATCHING PATTERN "*.h"
-          REGEX "/(argument_checks|shadow_checks|decode_launch|decode_workspace|device_array|gpu_tests|workspace_cutter)\\.h$" EXCLUDE
+          REGEX "/(argument_checks|shadow_checks|decode_cuts|decode_launch|decode_workspace|device_array|gpu_tests|workspace_cutter)\\.h$" EXCLUDE
           REGEX "_(fixture|oracle)\\.h$" EXCLUDE
           PATTERN "prefill_attention.h" EXCLUDE)
   install(EXPORT siftCudaTargets NAMESPACE sift:: DESTINATION "${SIFT_PACKAGE_DIR}")
