@@ -53,7 +53,7 @@ class AttentionState {
   /// Takes the recorded quantile of a `record` row.
   void record(int layer, int head, const RowIdentity& row, double ln_theta);
 
-  /// ln η for a `sift` row, fitting first if that has not happened yet.
+  /// ln η for a `sift` row of Select::above, fitting first if that has not happened yet.
   double ln_threshold(int layer, int head, const RowIdentity& row);
 
   /// Takes what a sifted row did with one query head.
@@ -76,6 +76,10 @@ class AttentionState {
   /// Keys of a row with `visible` keys that are kept or dropped by their score.
   std::int64_t eligible_keys(std::int64_t visible) const {
     return sift::eligible_keys(options_, visible);
+  }
+  /// Of them, those that Select::largest keeps.
+  std::int64_t ranked_keys(std::int64_t visible) const {
+    return sift::ranked_keys(options_, policy_.keep, visible);
   }
   /// Whether key `index` of `visible` is kept whatever its score (sink, recent).
   bool is_forced(std::int64_t index, std::int64_t visible) const {

@@ -82,6 +82,18 @@ TEST(AttentionState, DenseRowsHoldSiftingBackOnly) {
   EXPECT_EQ(state.mode({11, 7}), RowMode::sift);
 }
 
+TEST(AttentionState, LargestKeysNeedNoCalibration) {
+  const AttentionState state = state_of("topk:keep=0.25,sink=2,recent=3", 100);
+  EXPECT_EQ(state.mode({50, 0}), RowMode::dense);
+  EXPECT_EQ(state.mode({101, 1}), RowMode::sift);
+  EXPECT_EQ(state.ranked_keys(100), 20);  // of 25, five are forced
+  EXPECT_EQ(state.ranked_keys(101), 21);  // of ⌈25.25⌉
+  EXPECT_EQ(state.ranked_keys(16), 0);
+  EXPECT_EQ(state_of("topk:keep=0.05", 0).ranked_keys(2000), 100);  // 0.05 · 2000 is a bit more
+  EXPECT_EQ(state_of("topk:keep=1", 0).ranked_keys(7), 7);
+  EXPECT_EQ(state_of("topk:keep=0.001", 0).ranked_keys(7), 1);
+}
+
 TEST(AttentionState, FitsEachHeadOnItsOwn) {
   AttentionState state = state_of("sift:paper,warmup=2", 0);
   state.record(0, 0, {1, 1}, 0);

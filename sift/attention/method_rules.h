@@ -69,7 +69,7 @@ inline MethodOptions method_options(const Policy& policy, Calibrate calibrate) {
           policy.fit,
           policy.adapt,
           policy.adapt_target,
-          calibrate == Calibrate::decode ? policy.warmup : 0,
+          policy.select != Select::largest && calibrate == Calibrate::decode ? policy.warmup : 0,
           policy.sink,
           policy.recent,
           policy.dense_rows,
@@ -95,6 +95,18 @@ SIFT_HOST_DEVICE inline std::int64_t eligible_keys(const MethodOptions& options,
                                                    std::int64_t visible) {
   const std::int64_t eligible = visible - options.sink - options.recent;
   return eligible > 0 ? eligible : 0;
+}
+
+/// Keys of a row with `visible` keys, ⌈share · visible⌉, that are kept by their rank: those that
+/// are kept whatever their score are among them. The product counts as whole within 10⁻⁹.
+SIFT_HOST_DEVICE inline std::int64_t ranked_keys(const MethodOptions& options, double share,
+                                                 std::int64_t visible) {
+  const auto budget =
+      static_cast<std::int64_t>(std::ceil(share * static_cast<double>(visible) - 1e-9));
+  const std::int64_t eligible = eligible_keys(options, visible);
+  const std::int64_t forced = visible - eligible;
+  const std::int64_t left = budget > forced ? budget - forced : 0;
+  return left < eligible ? left : eligible;
 }
 
 /// ln η over `visible` keys, fitting first if that has not happened yet.

@@ -20,8 +20,9 @@ enum class Estimate : std::uint8_t {
 };
 
 enum class Select : std::uint8_t {
-  all,    ///< dense attention
-  above,  ///< keys whose softmax score exceeds a threshold that a power law predicts
+  all,      ///< dense attention
+  above,    ///< keys whose softmax score exceeds a threshold that a power law predicts
+  largest,  ///< a fixed share of the keys, those with the largest scores
 };
 
 enum class Compensate : std::uint8_t {
@@ -56,6 +57,7 @@ struct Policy {
   std::string name = "full";  ///< canonical string; parse_policy(name) gives this policy again
   Select select = Select::all;
   Compensate compensate = Compensate::none;
+  double keep = 0.125;        ///< share of the keys that `largest` keeps, in (0, 1]
   double tau = 0.875;         ///< intended sparsity: the quantile level, in (0, 1)
   std::int64_t warmup = 128;  ///< records that the fit is made of, ≥ 2
   Calibrate calibrate = Calibrate::decode;

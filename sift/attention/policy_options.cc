@@ -32,6 +32,7 @@ std::string format_number(Number number) {
 }
 
 bool is_level(double value) { return value > 0 && value < 1; }
+bool is_share(double value) { return value > 0 && value <= 1; }
 bool is_margin(double value) { return value >= 0 && value <= 20; }
 bool is_rate(double value) { return value >= 0 && value <= 1; }
 
@@ -113,6 +114,9 @@ constexpr std::int64_t kMostRows = std::int64_t{1} << 31;
 constexpr std::string_view kRowRange = "an integer, 0 to 2147483648";
 
 constexpr std::array kOptions = {
+    real_option<&Policy::keep, is_share>(
+        {"keep", "0 < keep <= 1",
+         "Share of the keys that each step keeps; of equal scores those with lower positions."}),
     real_option<&Policy::tau, is_level>(
         {"tau", "0 < tau < 1",
          "Intended sparsity: the quantile of the attention scores that the threshold follows."}),

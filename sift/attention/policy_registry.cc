@@ -42,6 +42,17 @@ Policy paper_sift() {
   return policy;
 }
 
+// Top-k as it is usual, renormalised, and over all keys.
+Policy plain_topk() {
+  Policy policy;
+  policy.select = Select::largest;
+  policy.keep = 0.125;
+  policy.compensate = Compensate::renormalise;
+  return policy;
+}
+
+constexpr std::array<std::string_view, 5> kTopkOptions = {"keep", "compensate", "sink", "recent",
+                                                          "dense_rows"};
 constexpr std::array<std::string_view, 16> kSiftOptions = {
     "tau",          "warmup", "compensate", "calibrate",  "fit",  "adapt",
     "adapt_target", "sink",   "recent",     "dense_rows", "gate", "empty",
@@ -54,12 +65,17 @@ std::span<const PolicyEntry> policy_registry() {
   static const std::array<PolicyPreset, 1> kFullPresets = {{{"", Policy{}}}};
   static const std::array<PolicyPreset, 2> kSiftPresets = {
       {{"", plain_sift()}, {"paper", paper_sift()}}};
-  static const std::array<PolicyEntry, 2> kEntries = {{
+  static const std::array<PolicyPreset, 1> kTopkPresets = {{{"", plain_topk()}}};
+  static const std::array<PolicyEntry, 3> kEntries = {{
       {{"full", "full", "Dense attention over every cached key."}, kFullPresets, {}},
       {{"sift", "sift[:paper][,option=value...]",
         "Keys whose softmax score exceeds a threshold that a power law predicts (SiftAttention)."},
        kSiftPresets,
        kSiftOptions},
+      {{"topk", "topk[:option=value...]",
+        "A fixed share of the keys, those with the largest scores (exact top-k)."},
+       kTopkPresets,
+       kTopkOptions},
   }};
   return kEntries;
 }

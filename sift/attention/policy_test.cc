@@ -78,6 +78,22 @@ TEST(ParsePolicy, EveryOption) {
   EXPECT_EQ(parse_policy(policy.name), policy);
 }
 
+TEST(ParsePolicy, TopkKeepsAShare) {
+  const Policy policy = parse_policy("topk");
+  EXPECT_EQ(policy.select, Select::largest);
+  EXPECT_EQ(policy.keep, 0.125);
+  EXPECT_EQ(policy.compensate, Compensate::renormalise);
+  EXPECT_EQ(policy.gate, Gate::off);
+  EXPECT_EQ(parse_policy("topk:recent=8,keep=.25").name, "topk:keep=0.25,recent=8");
+  EXPECT_EQ(parse_policy("topk:keep=1").keep, 1);
+  EXPECT_EQ(parse_policy("topk:keep=0.125").name, "topk");
+  for (const char* text : {"topk:keep=0", "topk:keep=1.5", "topk:keep=nan", "topk:keep=-0.5"}) {
+    EXPECT_THAT(refusal(text), HasSubstr("0 < keep <= 1")) << text;
+  }
+  EXPECT_THAT(refusal("topk:tau=0.5"), HasSubstr("keep, compensate"));
+  EXPECT_THAT(refusal("sift:keep=0.5"), HasSubstr("does not know 'keep=0.5'"));
+}
+
 TEST(ParsePolicy, EstimatesAreExactUnlessAskedFor) {
   for (const char* text : {"full", "sift", "sift:paper"}) {
     EXPECT_EQ(parse_policy(text).estimate, Estimate::exact) << text;
@@ -118,8 +134,8 @@ TEST(ParsePolicy, CanonicalNamesAreShortAndStable) {
 }
 
 TEST(ParsePolicy, RefusesUnknownWords) {
-  EXPECT_THAT(refusal("sieve"), AllOf(HasSubstr("'sieve'"), HasSubstr("full, sift")));
-  EXPECT_THAT(refusal(""), HasSubstr("full, sift"));
+  EXPECT_THAT(refusal("sieve"), AllOf(HasSubstr("'sieve'"), HasSubstr("full, sift, topk")));
+  EXPECT_THAT(refusal(""), HasSubstr("full, sift, topk"));
   EXPECT_THAT(refusal("Sift"), HasSubstr("unknown attention policy"));
   EXPECT_THAT(refusal(" sift"), HasSubstr("unknown attention policy"));
   EXPECT_THAT(refusal("sift:quantile=0.5"),

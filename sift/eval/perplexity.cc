@@ -56,7 +56,7 @@ std::int64_t check(const Engine& engine, std::int64_t tokens, const PerplexityOp
   }
   check_range("context", options.context, 2, engine.context());
   check_range("prompt tokens", options.prompt_tokens, 0, options.context - 2);
-  if (options.policy.select != Select::all &&
+  if (options.policy.select == Select::above &&
       calibration(options.policy, options.prompt_tokens) == Calibrate::decode &&
       options.policy.warmup >= options.context - options.prompt_tokens) {
     throw Error(ErrorKind::invalid_argument,

@@ -120,7 +120,7 @@ SpeedResult decode_speed(Engine& engine, std::span<const std::int32_t> text, con
   constexpr std::int64_t kUntimed = 2;
   engine.transformer().backend().check_decode(policy);
   const bool calibrates =
-      policy.select != Select::all && calibration(policy, depth) == Calibrate::decode;
+      policy.select == Select::above && calibration(policy, depth) == Calibrate::decode;
   const std::int64_t warmup = calibrates ? policy.warmup : 0;
   const std::int64_t prompt = std::max<std::int64_t>(depth - warmup, 1);
   const std::int64_t before = std::max(depth, prompt + warmup);

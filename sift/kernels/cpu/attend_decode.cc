@@ -125,7 +125,8 @@ void attend_decode(AttentionState& state, int layer, const CacheView& cache, con
     order_query(shape, cache.layout.shadow_order, state.policy().bits, workspace.query.data(),
                 workspace.shadow_query.data());
   }
-  for (int head = 0; mode == RowMode::sift && head < shape.heads; ++head) {
+  const bool has_thresholds = mode == RowMode::sift && state.policy().select == Select::above;
+  for (int head = 0; has_thresholds && head < shape.heads; ++head) {
     workspace.ln_thresholds[head] = state.ln_threshold(layer, head, row);
   }
   DecodePass pass(state, layer, cache, row.visible, mode, output, workspace);

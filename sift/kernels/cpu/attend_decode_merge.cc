@@ -1,11 +1,14 @@
 // What DecodePass concludes from chunks: thresholds from their sums, outputs from their partial
 // results. Everything here runs over chunks in order, on whichever thread came last.
 
+#include <omp.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "sift/kernels/cpu/attend_decode_pass.h"
+#include "sift/kernels/cpu/order_statistics.h"
 
 namespace sift::cpu {
 namespace {
@@ -92,7 +95,46 @@ void DecodePass::plan_head(int head) {
   workspace_.plans[head] = plan;
 }
 
+// Calls visit(score) for all scores of keys that are not kept whatever their score, in order.
+template <class Visit>
+void DecodePass::for_eligible(int head, const Visit& visit) {
+  const std::int64_t begin = policy_.sink;
+  const std::int64_t end = visible_ - policy_.recent;
+  for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
+    float* scores = head_scores(head, chunk);
+    const std::int64_t first = chunk * kChunkKeys;
+    const std::int64_t last = std::min(first + chunk_keys(chunk), end);
+    for (std::int64_t key = std::max(first, begin); key < last; ++key) visit(scores[key - first]);
+  }
+}
+
+// A threshold that exactly the keys of the highest ranks exceed. Of keys with equal scores at the
+// limit the later ones are lowered to the threshold itself.
+void DecodePass::plan_largest(int head, HeadPlan& plan) {
+  const std::int64_t eligible = state_.eligible_keys(visible_);
+  const std::int64_t ranked = state_.ranked_keys(visible_);
+  plan.threshold = ranked == 0 ? kInfinity : -kInfinity;
+  plan.empty = ranked == 0 && !forces();
+  if (ranked == 0 || ranked == eligible || plan.not_finite) return;
+  DecodeThread& thread = workspace_.threads[omp_get_thread_num()];
+  float* copy = thread.order[0].data();
+  for_eligible(head, [&](const float& score) { *copy++ = score; });
+  const float limit = order_statistics(kernels_, thread.order[0].span(), eligible,
+                                       eligible - ranked, thread.order[1].span())
+                          .lower;
+  plan.threshold = std::nextafter(limit, -kInfinity);
+  std::int64_t left = ranked;
+  for_eligible(head, [&](const float& score) { left -= score > limit ? 1 : 0; });
+  for_eligible(head, [&](float& score) {
+    if (score == limit && --left < 0) score = plan.threshold;
+  });
+}
+
 void DecodePass::plan_selection(int head, HeadPlan& plan) {
+  if (policy_.select == Select::largest) {
+    plan_largest(head, plan);
+    return;
+  }
   plan.threshold = round_down(workspace_.ln_thresholds[head] * kLog2E + plan.log_sum_exp);
   const float highest = highest_score(head);
   plan.empty = !(highest > plan.threshold) && !forces();

@@ -86,6 +86,9 @@ class DecodePass {
   void plan_estimates(int head);
   void plan_head(int head);
   void plan_selection(int head, HeadPlan& plan);
+  void plan_largest(int head, HeadPlan& plan);
+  template <class Visit>
+  void for_eligible(int head, const Visit& visit);
   std::int64_t highest_key(int head, float highest);
   float highest_score(int head) const;
   bool forces() const { return policy_.sink > 0 || policy_.recent > 0; }

@@ -33,9 +33,9 @@ std::size_t partial_floats(const AttentionShape& shape, std::int64_t visible) {
   return chunk_count(visible) * static_cast<std::size_t>(shape.heads * shape.head_dim);
 }
 
-/// Floats of one of a thread's two buffers for order statistics.
+/// Floats of one of a thread's two buffers for order statistics, of all scores of a head.
 std::size_t order_floats(std::int64_t visible, RowMode mode) {
-  return mode == RowMode::record ? static_cast<std::size_t>(visible) + kBlockKeys : 0;
+  return mode == RowMode::dense ? 0 : static_cast<std::size_t>(visible) + kBlockKeys;
 }
 
 void ensure_thread(DecodeThread& thread, std::size_t group, std::int64_t visible, RowMode mode) {

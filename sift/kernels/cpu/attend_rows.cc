@@ -29,7 +29,7 @@ std::int64_t panel_pages(const AttentionShape& shape, std::int64_t keys) {
 }
 
 bool needs_means(const Policy& policy) {
-  return policy.select == Select::above && policy.compensate == Compensate::mean;
+  return policy.select != Select::all && policy.compensate == Compensate::mean;
 }
 
 std::size_t means_floats(const AttentionShape& shape) {
@@ -120,7 +120,8 @@ void RowsAttention::run_span() {
 #pragma omp parallel for schedule(static) num_threads(threads_)
     for (int kv_head = 0; kv_head < call_.kv_heads(); ++kv_head) compute_means(kv_head);
   }
-  if (call_.span.sifts && !call_.carries()) prepare_thresholds();
+  const bool has_thresholds = call_.span.sifts && call_.state.policy().select == Select::above;
+  if (has_thresholds && !call_.carries()) prepare_thresholds();
   run_blocks();
   throw_if_failed();
   for (std::int64_t row = call_.span.begin; row < call_.span.end; ++row) {

@@ -213,6 +213,16 @@ TEST(AttendRows, EveryOption) {
   }
 }
 
+TEST(AttendRows, LargestKeys) {
+  const Shape shape{6, 2, 32, DType::f16};
+  for (const char* policy : {"topk", "topk:keep=0.5", "topk:keep=0.01", "topk:keep=1",
+                             "topk:compensate=none", "topk:compensate=mean,sink=3,recent=5",
+                             "topk:keep=0.3,dense_rows=100", "topk:keep=0.05,recent=40"}) {
+    expect_agrees(shape, policy, 260, 0);
+    expect_agrees(shape, policy, 150, 70);
+  }
+}
+
 TEST(AttendRows, EstimatesByEveryShadow) {
   const Shape shape{6, 2, 64, DType::f16};
   for (const char* shadow : {"bits=4,block=16", "bits=4,block=32", "bits=4,block=64", "bits=fp8",
@@ -409,7 +419,8 @@ TEST(AttendRows, AllRowsAtOnceEqualStepByStepDecoding) {
   for (const char* policy :
        {"full", "sift:paper,tau=0.75,compensate=mean",
         "sift:paper,calibrate=prefill,warmup=64,sink=4,recent=16,compensate=renormalise",
-        "sift:paper,adapt=0.05,adapt_target=group,compensate=mean",
+        "sift:paper,adapt=0.05,adapt_target=group,compensate=mean", "topk",
+        "topk:keep=0.05,compensate=mean,sink=4,recent=16",
         "sift:paper,tau=0.75,compensate=mean,estimate=quantised",
         "sift:paper,calibrate=prefill,warmup=64,sink=4,recent=16,estimate=quantised,bits=fp8",
         "sift:paper,adapt=0.05,compensate=mean,estimate=quantised,block=64,margin=0"}) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <limits>
 #include <numbers>
 #include <span>
 
@@ -239,13 +241,44 @@ void RowBlock::weigh_sifted(std::int64_t row) {
 HeadSelection RowBlock::exact_selection(std::int64_t row, int group_head) {
   const RowIdentity identity = call_.segment.identity(row);
   HeadResult& result = call_.head_result(row, head(group_head));
-  if (call_.carries()) {
+  if (call_.carries() && policy_.select == Select::above) {
     result.ln_threshold = call_.state.ln_threshold(call_.layer, head(group_head), identity);
   }
   float* row_scores = scores(row, group_head);
   const float maximum = scratch_.scans[static_cast<std::size_t>(group_head)].maximum;
   const ScoreSum known{maximum, sum_exp2(row_scores, identity.visible, maximum)};
+  if (policy_.select == Select::largest) {
+    return largest_selection(row_scores, known, identity.visible);
+  }
   return selection_of(row_scores, maximum, known, result.ln_threshold, identity.visible);
+}
+
+// A limit that exactly the keys of the highest ranks exceed. Of keys with equal scores at it the
+// later ones are lowered.
+HeadSelection RowBlock::largest_selection(float* scores, const ScoreSum& known,
+                                          std::int64_t visible) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const std::int64_t count = call_.state.eligible_keys(visible);
+  const std::int64_t ranked = call_.state.ranked_keys(visible);
+  HeadSelection selection;
+  selection.scores = scores;
+  selection.maximum = known.maximum;
+  selection.sum = known.sum;
+  selection.empty = ranked == 0 && !forces();
+  selection.limit = ranked == 0 ? kInfinity : -kInfinity;
+  if (ranked == 0 || ranked == count) return selection;
+  const std::span<float> eligible(scores + policy_.sink, static_cast<std::size_t>(count));
+  const std::span<float> copy(scratch_.copy.data(), eligible.size());
+  std::ranges::copy(eligible, copy.begin());
+  const auto last = copy.begin() + (ranked - 1);
+  std::ranges::nth_element(copy, last, std::greater());
+  const float lowest = *last;
+  selection.limit = std::nextafter(lowest, -kInfinity);
+  std::int64_t left = ranked - std::ranges::count_if(eligible, [&](float s) { return s > lowest; });
+  for (float& score : eligible) {
+    if (score == lowest && --left < 0) score = selection.limit;
+  }
+  return selection;
 }
 
 float RowBlock::limit_of(const ScoreSum& known, double ln_threshold) const {

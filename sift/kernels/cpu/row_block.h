@@ -137,6 +137,7 @@ class RowBlock {
   void weigh_dense(std::int64_t row, int group_head);
   void weigh_sifted(std::int64_t row);
   HeadSelection exact_selection(std::int64_t row, int group_head);
+  HeadSelection largest_selection(float* scores, const ScoreSum& known, std::int64_t visible);
   HeadSelection selection_of(float* scores, float highest, const ScoreSum& known,
                              double ln_threshold, std::int64_t visible) const;
   UnionCount select_row(std::int64_t row, std::vector<HeadSelection>& selections) const;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <vector>
 
@@ -80,6 +81,14 @@ struct Selection {
   HeadFacts facts;
 };
 
+/// Adds a key that a row keeps.
+void keep(std::int64_t key, bool is_forced, const Scores& scores, Selection& selection) {
+  selection.kept[static_cast<std::size_t>(key)] = 1;
+  selection.facts.kept += 1;
+  selection.facts.kept_eligible += is_forced ? 0 : 1;
+  selection.facts.kept_mass += scores.weight(key);
+}
+
 Selection select_keys(const AttentionState& state, const Scores& scores, double ln_threshold) {
   const auto visible = static_cast<std::int64_t>(scores.values.size());
   const double limit = ln_threshold + scores.log_sum_exp;
@@ -89,11 +98,7 @@ Selection select_keys(const AttentionState& state, const Scores& scores, double 
   for (std::int64_t key = 0; key < visible; ++key) {
     const bool forced = state.is_forced(key, visible);
     const bool passes = scores.values[key] > limit;
-    if (!forced && !passes) continue;
-    selection.kept[key] = 1;
-    facts.kept += 1;
-    facts.kept_eligible += forced ? 0 : 1;
-    facts.kept_mass += scores.weight(key);
+    if (forced || passes) keep(key, forced, scores, selection);
   }
   facts.empty = facts.kept == 0;
   if (facts.empty && state.policy().empty == EmptyRow::highest) {
@@ -103,6 +108,28 @@ Selection select_keys(const AttentionState& state, const Scores& scores, double 
     facts.kept = 1;
     facts.kept_mass = scores.weight(key);
   }
+  return selection;
+}
+
+/// The forced keys, and of the others those with the largest scores, the first of equals. A key of
+/// −Inf is never among them.
+Selection select_largest(const AttentionState& state, const Scores& scores) {
+  const auto visible = static_cast<std::int64_t>(scores.values.size());
+  Selection selection;
+  selection.kept.assign(scores.values.size(), 0);
+  std::vector<std::int64_t> eligible;
+  for (std::int64_t key = 0; key < visible; ++key) {
+    if (state.is_forced(key, visible)) {
+      keep(key, true, scores, selection);
+    } else if (scores.values[key] != -std::numeric_limits<double>::infinity()) {
+      eligible.push_back(key);
+    }
+  }
+  std::ranges::stable_sort(eligible, std::greater(),
+                           [&](std::int64_t key) { return scores.values[key]; });
+  const std::int64_t count = std::min(state.ranked_keys(visible), std::ssize(eligible));
+  for (std::int64_t i = 0; i < count; ++i) keep(eligible[i], false, scores, selection);
+  selection.facts.empty = selection.facts.kept == 0;
   return selection;
 }
 
@@ -248,7 +275,9 @@ class Group {
 
   Sifted sift(const Scores& scores, double ln_threshold) const {
     Sifted sifted;
-    sifted.selection = select_keys(state_, scores, ln_threshold);
+    sifted.selection = state_.policy().select == Select::largest
+                           ? select_largest(state_, scores)
+                           : select_keys(state_, scores, ln_threshold);
     sifted.output = weighted_values(scores, sifted.selection, values_, dim_);
     compensate(state_.policy().compensate, sifted.selection.facts.kept_mass, values_, dim_,
                sifted.output);
@@ -256,7 +285,8 @@ class Group {
   }
 
   std::vector<double> sift_exactly(int head, const Scores& scores) {
-    const Sifted sifted = sift(scores, state_.ln_threshold(layer_, head, row_));
+    const bool has_threshold = state_.policy().select == Select::above;
+    const Sifted sifted = sift(scores, has_threshold ? state_.ln_threshold(layer_, head, row_) : 0);
     observe(head, sifted.selection);
     return sifted.output;
   }
