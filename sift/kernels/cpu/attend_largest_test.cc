@@ -36,7 +36,8 @@ std::set<std::int64_t> expected_keys(Fixture& fixture, int head, const Policy& p
     }
   }
   std::ranges::stable_sort(others, std::greater(), [&](std::int64_t key) { return scores[key]; });
-  const auto budget = static_cast<std::size_t>(std::ceil(policy.keep * keys - 1e-9));
+  const auto budget =
+      static_cast<std::size_t>(std::ceil(policy.keep * static_cast<double>(keys) - 1e-9));
   for (const std::int64_t key : others) {
     if (kept.size() >= budget) break;
     kept.insert(key);
