@@ -43,7 +43,7 @@ constexpr const char* type_name() {
 }
 
 #define FIELD(State, member) \
-  Field { #member, type_name < decltype(State().member)>(), offsetof(State, member) }
+  Field { #member, type_name<decltype(State().member)>(), offsetof(State, member) }
 
 const std::vector<Field>& head_fields() {
   static const std::vector<Field> fields = {

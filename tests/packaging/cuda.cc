@@ -19,7 +19,7 @@ int main() {
   try {
     const sift::cuda::DecodeAttention attention(capacity, sift::DType::f16, workspace, bytes,
                                                 nullptr);
-    std::printf("decode attention with %d blocks\n", attention.blocks());
+    std::printf("decode attention in a workspace of %zu bytes\n", bytes);
     return has_gpu ? 0 : 1;
   } catch (const sift::Error& error) {
     std::printf("%s\n", error.what());
