@@ -9,11 +9,11 @@ namespace sift::cuda {
 //
 // A caller decides before it captures or launches a step, from what it knows without asking the
 // device, and sets DecodeArguments::gated; nothing decides inside a graph. The rule is measured
-// (one H100, f16, pages of 16; bench/results/README.md): it says yes only where sifting took at
-// most 1.03 times as long as this library's own exact attention, and may be overridden by leaving
-// `gated` alone. Quality is always measured with the gate off.
+// (one H100, f16, pages of 16; bench/results/README.md): of the cells measured it says yes only to
+// those where sifting took at most 1.03 times as long as this library's own exact attention. It may
+// be overridden by leaving `gated` alone. Quality is always measured with the gate off.
 
-/// One call, of one layer.
+/// One call, of one layer. REQUIRES: kv_heads ≥ 1, and heads a multiple of it.
 struct GateShape {
   int heads = 0;
   int kv_heads = 0;
