@@ -273,12 +273,18 @@ class ScoreWorker {
   __device__ void end(const Item& item, LaneSums<kHeadTiles>& sums) const {
     sums.template share<4 / Source::kSharing>(shared_.sums[warp_], at_.lane);
     __syncthreads();
-    if (warp_ != 0 || at_.lane >= group_) return;
-    ItemSum all = shared_.sums[0][at_.lane];
-    for (int other = 1; other < kBlockWarps; ++other) {
-      all = join(all, shared_.sums[other][at_.lane]);
+    if (warp_ != 0) return;
+    if (at_.lane < group_) {
+      ItemSum all = shared_.sums[0][at_.lane];
+      for (int other = 1; other < kBlockWarps; ++other) {
+        all = join(all, shared_.sums[other][at_.lane]);
+      }
+      w_.item_sums[std::int64_t{item.number} * group_ + at_.lane] = all;
     }
-    w_.item_sums[std::int64_t{item.number} * group_ + at_.lane] = all;
+    __syncwarp();
+    if (at_.lane == 0) {
+      count_release(&w_.units[item.request * a_.kv_heads + item.kv_head].score_items);
+    }
   }
 
   const DecodeArguments& a_;

@@ -9,8 +9,8 @@
 namespace sift::cuda {
 
 /// Queries of up to 8 · kHeadTiles heads in the order of a shadow's codes, as halves. With
-/// kSharing = 2 there are up to four, and a product has two tiles of keys: the heads are the columns
-/// 0 to 3 for the first tile and 4 to 7 for the second, and zero elsewhere.
+/// kSharing = 2 there are up to four, and a product has two tiles of keys: the heads are the
+/// columns 0 to 3 for the first tile and 4 to 7 for the second, and zero elsewhere.
 template <int kDim, int kHeadTiles, int kSharing>
 class ShadowQuery {
   static_assert(kSharing == 1 || kHeadTiles == 1);
@@ -138,7 +138,6 @@ class ShadowQuery {
   }
 };
 
-
 /// What a lane has of a tile: codes of keys g and g + 8 in its part of the query, and what those of
 /// a key share. kBlock: values that share a scale, or 0 for fp8.
 template <int kDim, int kBlock>
@@ -173,8 +172,7 @@ struct ShadowTile {
       for (int key = 0; key < 2; ++key) load_words(of[key], of_key + key * 8 * kScales * 4, policy);
     }
     __device__ float2 step(int key, int s) const {
-      return __half22float2(
-          *reinterpret_cast<const __half2*>(&of[key][s * kScales / kSteps]));
+      return __half22float2(*reinterpret_cast<const __half2*>(&of[key][s * kScales / kSteps]));
     }
   };
 };
@@ -243,9 +241,8 @@ class ShadowTiles {
 
   /// Scores: [i] is that of key g + 8 · (i / 2) of the lane's tile under column 8 h + 2t + i % 2.
   template <int kHeadTiles>
-  __device__ void multiply(float (&scores)[4],
-                           const ShadowQuery<kDim, kHeadTiles, kSharing>& query, int product,
-                           int h) const {
+  __device__ void multiply(float (&scores)[4], const ShadowQuery<kDim, kHeadTiles, kSharing>& query,
+                           int product, int h) const {
     const auto& scales = scales_[product];
     if constexpr (kBlock == 0) {
       float sums[4] = {};

@@ -136,6 +136,22 @@ __device__ inline void wait_for_previous_kernel() {
 #endif
 }
 
+// What one block tells another of the same step.
+
+/// Counts, after all that this thread and those that it met at barriers have written.
+__device__ inline void count_release(std::int32_t* counter) {
+  __threadfence();
+  atomicAdd(counter, 1);
+}
+/// Waits until a counter has reached `count`. What was written before it was counted can be read
+/// then, past the first-level cache.
+__device__ inline void wait_acquire(const std::int32_t* counter, int count) {
+  std::int32_t seen = 0;
+  do {
+    asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(seen) : "l"(counter) : "memory");
+  } while (seen < count);
+}
+
 __device__ inline float exp2_fast(float x) {
   float y = 0;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
