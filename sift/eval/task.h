@@ -22,13 +22,13 @@ struct TaskDefinition {
   std::string_view name;  ///< "gsm8k"
   std::string_view description;
   PromptFormat format = PromptFormat::chat;
-  std::int64_t shots = 0;        ///< worked examples before each question
-  bool takes_examples = false;   ///< whether `shots` may be other than 0
-  std::int64_t max_tokens = 0;   ///< new tokens at most
-  std::int64_t max_warmup = 0;   ///< longest warm-up that answers of this length bear; 0: any
-  double temperature = 0;        ///< 0 is greedy
+  std::int64_t shots = 0;       ///< worked examples before each question
+  bool takes_examples = false;  ///< whether `shots` may be other than 0
+  std::int64_t max_tokens = 0;  ///< new tokens at most
+  std::int64_t max_warmup = 0;  ///< longest warm-up that answers of this length bear; 0: any
+  double temperature = 0;       ///< 0 is greedy
   double top_p = 1;
-  std::vector<std::string> stop;  ///< an answer ends before the first of these
+  std::vector<std::string> stop = {};  ///< an answer ends before the first of these
 };
 
 /// Every task, in the order of help. IFEval, MATH-Hard and GSM8K are those of lm-eval (`ifeval`,
