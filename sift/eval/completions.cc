@@ -181,7 +181,9 @@ void CompletionsFile::resume(const std::string& text, const std::string& setting
   }
   const std::vector<JsonDocument> lines = read_lines(text, path_);
   if (lines.empty()) return;
-  const auto found = differences(member(lines.front(), "settings"), Json::parse(settings));
+  const Json& there = member(lines.front(), "settings");
+  if (!there.is_object()) refuse_member(lines.front(), "settings", "an object");
+  const auto found = differences(there, Json::parse(settings));
   if (!found.empty()) {
     throw Error(ErrorKind::invalid_argument,
                 fmt::format("{} holds another run: {}", path_, fmt::join(found, "; ")));
