@@ -145,9 +145,7 @@ struct EvalCommand {
              bool whole) const {
     const CompletionsSummary summary =
         file.size() > 0 ? summarise_completions(completions) : CompletionsSummary();
-    for (const auto& [notice, count] : summary.notices) {
-      log_warning("{} of {} samples: {}", count, summary.samples, notice);
-    }
+    warn(summary);
     if (!whole) {
       log_info("interrupted: the same command goes on after the {} samples that are finished",
                summary.samples);
@@ -155,6 +153,15 @@ struct EvalCommand {
     if (json.wanted()) json.write(to_json(options, summary));
     if (!json.to_stdout()) print(options, summary);
     return whole ? 0 : static_cast<int>(ErrorKind::interrupted);
+  }
+
+  /// Notices name lengths, so that there may be many: one stands for all.
+  static void warn(const CompletionsSummary& summary) {
+    std::int64_t count = 0;
+    for (const auto& [notice, samples] : summary.notices) count += samples;
+    if (count == 0) return;
+    log_warning("{} of {} samples did not run as asked; one of them: {}", count, summary.samples,
+                summary.notices.begin()->first);
   }
 
   Json to_json(const TaskOptions& options, const CompletionsSummary& summary) const {

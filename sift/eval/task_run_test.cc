@@ -248,8 +248,8 @@ TEST_F(TaskRun, WhatIsNoFileOfCompletionsStaysAsItIs) {
   const std::string first = std::string(R"({"settings":)") + kSettings + "}\n";
   refused("notes", "so this is no file of completions");
   refused("{\"question\": \"a\"}\n", "so this is no file of completions");
-  refused("{\"settings\": 3}\n", "so this is no file of completions");
-  refused("{\"settings\":3}\n", "completions.jsonl: line 1: key 'settings' is 3");
+  refused("{\"settings\":3}\n",
+          "completions.jsonl: line 1: key 'settings' is 3, expected an object");
   refused(first + "{\"index\":1\n", "completions.jsonl: line 2: not JSON");
   refused(first + "{\"index\":\"1\"}\n", "line 2: key 'index' is \"1\", expected an integer");
   refused(first + "{\"index\":1}\n{\"index\":1}\n", "line 3: key 'index' is 1, expected one that");
