@@ -60,8 +60,8 @@ def math_hard_scorer():
 
 def gsm8k_scorer():
     """By the filters and the metric that lm-eval's gsm8k.yaml names."""
-    yaml = load("yaml")
     filters = load("lm_eval.filters")
+    yaml = load("yaml")
     metric = load("lm_eval.api.metrics").exact_match_fn
     folder = pathlib.Path(load("lm_eval.tasks.gsm8k").__path__[0])
     task = yaml.safe_load((folder / "gsm8k.yaml").read_text(encoding="utf-8"))
