@@ -184,6 +184,7 @@ struct EvalCommand {
 
   void print(const TaskOptions& options, const CompletionsSummary& summary) const {
     std::vector<std::string> reasons;
+    reasons.reserve(summary.finish_reasons.size());
     for (const auto& [reason, count] : summary.finish_reasons) {
       reasons.push_back(fmt::format("{} {}", reason, count));
     }

@@ -116,6 +116,23 @@ TEST_F(TaskRun, PromptsAreChatOrPlain) {
   EXPECT_EQ(std::count(plain.ids.begin(), plain.ids.end(), end.value()), 0);
 }
 
+// A template that prints the date in place of what begins an answer.
+TEST_F(TaskRun, EveryDayIsTheSame) {
+  const std::string model = folder_ + "/model.gguf";
+  std::ifstream file(model, std::ios::binary);
+  std::string bytes(std::istreambuf_iterator<char>(file), {});
+  const std::string from = "'<|im_start|>assistant\n'";
+  const std::string to = "strftime_now('%Y-%m-%d')";
+  ASSERT_EQ(from.size(), to.size());
+  bytes.replace(bytes.find(from), from.size(), to);
+  std::ofstream(folder_ + "/dated.gguf", std::ios::binary) << bytes;
+  EngineOptions options = engine_->options();
+  options.model_path = folder_ + "/dated.gguf";
+  const Engine dated(options);
+  EXPECT_EQ(task_prompt(dated, task_.samples[0], PromptFormat::chat).text,
+            "<|im_start|>user\nQuestion: a?\nAnswer:<|im_end|>\n2024-07-26");
+}
+
 TEST_F(TaskRun, AnAnswerIsThatOfItsPrompt) {
   const TaskOptions asked = options();
   const TaskCompletion completion = run_sample(*engine_, task_, task_.samples[1], asked);
