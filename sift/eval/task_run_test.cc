@@ -161,11 +161,14 @@ TEST_F(TaskRun, EverySampleDrawsItsOwnNumbers) {
   EXPECT_NE(ids(0, 5), ids(0, 6));
 }
 
+// The cpu backend is the one that has a gate.
 TEST_F(TaskRun, TheGateIsOff) {
+  EngineOptions engine_options = engine_->options();
+  engine_options.backend = BackendKind::cpu;
+  Engine engine(engine_options);
   TaskOptions asked = options("sift:warmup=8,gate=auto");
-  asked.max_tokens = 40;
   task_.samples[0].turns[0].content = std::string(100, 'x');  // calibrates on the prompt
-  const TaskCompletion completion = run_sample(*engine_, task_, task_.samples[0], asked);
+  const TaskCompletion completion = run_sample(engine, task_, task_.samples[0], asked);
   const AttentionStatistics statistics = completion.generation.attention.summary();
   EXPECT_EQ(statistics.dense_steps, 0);
   EXPECT_GT(statistics.sparse_steps, 0);
@@ -243,6 +246,10 @@ TEST_F(TaskRun, ALineThatWasCutOffIsWrittenAgain) {
     EXPECT_TRUE(run(options()));
     EXPECT_EQ(timeless(lines()), expected);
   }
+  // One that is longer than all that follows it.
+  set_content(whole.substr(0, first_line) + std::string(whole.size(), 'x'));
+  EXPECT_TRUE(run(options()));
+  EXPECT_EQ(timeless(lines()), expected);
 }
 
 TEST_F(TaskRun, AnotherRunsFileStaysAsItIs) {
@@ -274,7 +281,7 @@ TEST_F(TaskRun, WhatIsNoFileOfCompletionsStaysAsItIs) {
 
 TEST_F(TaskRun, AFileThatCannotBeWrittenIsFound) {
   try {
-    CompletionsFile("/no/such/file", kSettings, kOrigin);
+    const CompletionsFile file("/no/such/file", kSettings, kOrigin);
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::input_output);
@@ -290,17 +297,20 @@ TEST_F(TaskRun, OneRunAtATimeWritesAFile) {
 }
 
 TEST_F(TaskRun, TheSummaryIsThatOfAllRows) {
-  EXPECT_TRUE(run(options("sift:calibrate=decode,warmup=4")));
-  const CompletionsSummary summary = summarise_completions(path());
   AttentionTotals totals;
   std::int64_t tokens = 0;
-  for (const std::int64_t position : order_) {
-    const auto completion =
-        run_sample(*engine_, task_, task_.samples[static_cast<std::size_t>(position)],
-                   options("sift:calibrate=decode,warmup=4"));
-    totals += completion.generation.attention;
-    tokens += completion.generation.generated_tokens;
+  {
+    CompletionsFile file = open();
+    TaskOptions asked = options("sift:calibrate=decode,warmup=4");
+    for (const TaskSample& sample : task_.samples) {
+      const auto completion = run_sample(*engine_, task_, sample, asked);
+      file.add(sample, completion, asked.policy);
+      totals += completion.generation.attention;
+      tokens += completion.generation.generated_tokens;
+      asked.max_tokens *= 3;
+    }
   }
+  const CompletionsSummary summary = summarise_completions(path());
   const AttentionStatistics expected = totals.summary();
   EXPECT_EQ(summary.samples, 3);
   EXPECT_EQ(summary.generated_tokens, tokens);
