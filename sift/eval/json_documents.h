@@ -11,6 +11,8 @@
 namespace sift {
 
 /// A JSON object of a file that holds many.
+// NOLINTNEXTLINE(bugprone-exception-escape): moving a JSON value throws nothing, but does not say
+// so
 struct JsonDocument {
   nlohmann::ordered_json value;
   std::int64_t index = 0;  ///< from 0
