@@ -75,13 +75,13 @@ struct EvalCommand {
                                 shots == kOfTask ? definition.shots : shots, read_examples());
     const auto order = sample_order(task, limit, static_cast<std::uint64_t>(seed));
     const std::string model_path = resolve_model(model.model);
-    CompletionsFile file(completions, settings(task, order, options, model_path).dump(),
-                         origin(model_path).dump());
+    const Json all_settings = settings(task, order, options, model_path);
+    CompletionsFile file(completions, all_settings.dump(), origin(model_path).dump());
     if (file.size() > 0) {
       log_info("{}: {} of {} samples are finished", completions, file.size(), order.size());
     }
     const bool whole = run_samples(task, order, options, file);
-    return report(json, options, file, whole);
+    return report(json, options, all_settings, file, whole);
   }
 
  private:
@@ -141,8 +141,8 @@ struct EvalCommand {
     });
   }
 
-  int report(JsonOutput& json, const TaskOptions& options, const CompletionsFile& file,
-             bool whole) const {
+  int report(JsonOutput& json, const TaskOptions& options, const Json& all_settings,
+             const CompletionsFile& file, bool whole) const {
     const CompletionsSummary summary =
         file.size() > 0 ? summarise_completions(completions) : CompletionsSummary();
     warn(summary);
@@ -150,7 +150,7 @@ struct EvalCommand {
       log_info("interrupted: the same command goes on after the {} samples that are finished",
                summary.samples);
     }
-    if (json.wanted()) json.write(to_json(options, summary));
+    if (json.wanted()) json.write(to_json(options, all_settings, summary));
     if (!json.to_stdout()) print(options, summary);
     return whole ? 0 : static_cast<int>(ErrorKind::interrupted);
   }
@@ -164,10 +164,12 @@ struct EvalCommand {
                 summary.notices.begin()->first);
   }
 
-  Json to_json(const TaskOptions& options, const CompletionsSummary& summary) const {
+  Json to_json(const TaskOptions& options, const Json& all_settings,
+               const CompletionsSummary& summary) const {
     return {
         {"task", task_name},
         {"completions", completions},
+        {"settings", all_settings},
         {"samples", summary.samples},
         {"prompt_tokens", summary.prompt_tokens},
         {"generated_tokens", summary.generated_tokens},

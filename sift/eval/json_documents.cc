@@ -26,7 +26,11 @@ Json parse(std::string_view text, const std::string& where) {
     }
     return true;
   };
-  return Json::parse(text, bounded);
+  try {
+    return Json::parse(text, bounded);
+  } catch (const Json::out_of_range&) {
+    refuse(where, "a number is beyond the range of doubles");
+  }
 }
 
 std::int64_t line_of(std::string_view text, std::size_t offset) {

@@ -134,6 +134,8 @@ TEST(Task, BadDataIsRefusedWithItsPlace) {
   expect_refused(kBad, "key 'question' is \"\", expected a text that is not empty", "gsm8k",
                  R"({"question": "", "answer": "a"})");
   expect_refused(kBad, "line 1: not JSON", "gsm8k", "{\"question\": \"\xff\", \"answer\": \"a\"}");
+  expect_refused(kBad, "data.jsonl: line 1: a number is beyond the range of doubles", "gsm8k",
+                 R"({"question": 1e999, "answer": "a"})");
   expect_refused(kBad, "nested deeper than 64", "gsm8k",
                  "{\"question\":" + std::string(100'000, '['));
   expect_refused(kBad, "key 'kwargs' is [], expected one object for each instruction", "ifeval",

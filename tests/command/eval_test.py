@@ -60,6 +60,7 @@ class Eval(CommandTest):
                     self.assertIn("realised_sparsity_after_warmup", sample["attention"])
                     self.assertLessEqual(sample["generated_tokens"], 4)
                 self.assertEqual(self.settings()["task"], task)
+                self.assertEqual(self.settings(), report["settings"])
         self.assertEqual(self.settings()["format"], "plain")  # longgenbench's own
         self.assertEqual(self.settings()["temperature"], 0.95)
         self.assertEqual(self.samples()[0]["prompt"], "Write.\n#*# Week 1:")
