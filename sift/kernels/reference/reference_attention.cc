@@ -383,6 +383,11 @@ void attend_retained_rows(AttentionState& state, int layer, const CacheView& cac
                           const Segment& segment, std::span<const float> query,
                           std::span<float> output) {
   const std::size_t width = query.size() / static_cast<std::size_t>(segment.row_count);
+  // Rows that run dense come before those that do not, and are counted first.
+  for (std::int64_t index = 0; index < segment.row_count; ++index) {
+    const RowIdentity row = segment.identity(index);
+    if (state.mode(row) != RowMode::sift) state.observe_dense(layer, row);
+  }
   for (int kv_head = 0; kv_head < cache.layout.kv_heads; ++kv_head) {
     RetainedRows rows(state.policy(), cache, kv_head, segment.sequence->length());
     for (std::int64_t index = 0; index < segment.row_count; ++index) {
@@ -396,10 +401,6 @@ void attend_retained_rows(AttentionState& state, int layer, const CacheView& cac
       if (state.mode(row) == RowMode::sift) group.report_retained();
     }
     rows.settle();
-  }
-  for (std::int64_t index = 0; index < segment.row_count; ++index) {
-    const RowIdentity row = segment.identity(index);
-    if (state.mode(row) != RowMode::sift) state.observe_dense(layer, row);
   }
 }
 
