@@ -222,7 +222,7 @@ TEST(AttendRetained, AWholeShareIsFullAttentionBitForBit) {
     full.reserve(150);
     append_rows(full.view(0), full.attention(), 0, 0, 150, data.key.data(), data.value.data());
     std::vector<float> expected(data.query.size());
-    const auto width = static_cast<std::size_t>(shape.heads * shape.dim);
+    const auto width = static_cast<std::size_t>(shape.heads) * static_cast<std::size_t>(shape.dim);
     for (std::size_t row = 0; row < 150; ++row) {
       reference::attend_row(
           full.attention(), 0, full.view(0), {static_cast<std::int64_t>(row) + 1, 1},
