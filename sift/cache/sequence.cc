@@ -39,6 +39,7 @@ void Sequence::reserve(std::int64_t rows) {
 void Sequence::commit(std::int64_t rows, std::int64_t generated) {
   length_ += rows;
   generated_ += generated;
+  attention_.end_pass(generated_);
 }
 
 }  // namespace sift

@@ -129,7 +129,7 @@ void attend_decode(AttentionState& state, int layer, const CacheView& cache, con
   for (int head = 0; has_thresholds && head < shape.heads; ++head) {
     workspace.ln_thresholds[head] = state.ln_threshold(layer, head, row);
   }
-  DecodePass pass(state, layer, cache, row.visible, mode, output, workspace);
+  DecodePass pass(state, layer, cache, row, mode, output, workspace);
   pass.run(threads);
   check_scores(workspace, shape, layer);
   observe(state, layer, row, mode, workspace);

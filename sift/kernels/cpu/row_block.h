@@ -45,8 +45,10 @@ struct RowsCall {
   /// Floats of an expanded page of keys.
   std::size_t tile_size() const { return static_cast<std::size_t>(dim()) * kPageRows; }
   std::int64_t visible(std::int64_t row) const { return segment.identity(row).visible; }
-  /// Whether a row's thresholds depend on what the row before it kept.
-  bool carries() const { return span.sifts && state.policy().adapt != 0; }
+  /// Whether what a row keeps depends on the rows before it.
+  bool carries() const {
+    return span.sifts && (state.policy().adapt != 0 || state.policy().select == Select::custom);
+  }
   /// Whether rows of the span estimate scores before they look at them.
   bool estimates() const { return span.sifts && keeps_key_shadow(state.policy()); }
   bool adds_mean() const { return span.sifts && state.policy().compensate == Compensate::mean; }
@@ -138,6 +140,7 @@ class RowBlock {
   void weigh_sifted(std::int64_t row);
   HeadSelection exact_selection(std::int64_t row, int group_head);
   HeadSelection largest_selection(float* scores, const ScoreSum& known, std::int64_t visible);
+  HeadSelection custom_selection(std::int64_t row, int group_head, const ScoreSum& known);
   HeadSelection selection_of(float* scores, float highest, const ScoreSum& known,
                              double ln_threshold, std::int64_t visible) const;
   UnionCount select_row(std::int64_t row, std::vector<HeadSelection>& selections) const;
