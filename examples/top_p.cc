@@ -17,22 +17,21 @@ class TopP final : public sift::KeySelector {
   explicit TopP(double p) : p_(p) {}
 
   // Keys by falling score, of equal ones those at lower positions first, until the mass of all that
-  // stay reaches p. Keys that stay whatever is chosen count.
+  // stay reaches p. Keys that stay whatever is chosen count from the start.
   void select(const sift::HeadScores& head, std::span<char> kept) override {
     order_.resize(kept.size());
     std::iota(order_.begin(), order_.end(), std::int64_t{0});
-    const auto by_score = [&](std::int64_t a, std::int64_t b) {
-      const float score_a = head.scores[static_cast<std::size_t>(a)];
-      const float score_b = head.scores[static_cast<std::size_t>(b)];
-      return score_a != score_b ? score_a > score_b : a < b;
-    };
     double mass = 0;
     for (const std::int64_t key : order_) mass += head.is_forced(key) ? head.mass(key) : 0;
-    // Few keys are kept, so that most need no place in the order.
-    const auto last = order_.end();
-    std::make_heap(order_.begin(), last, [&](auto a, auto b) { return by_score(b, a); });
-    for (auto end = last; end != order_.begin() && mass < p_; --end) {
-      std::pop_heap(order_.begin(), end, [&](auto a, auto b) { return by_score(b, a); });
+    const auto comes_later = [&](std::int64_t a, std::int64_t b) {
+      const float score_a = head.scores[static_cast<std::size_t>(a)];
+      const float score_b = head.scores[static_cast<std::size_t>(b)];
+      return score_a != score_b ? score_a < score_b : a > b;
+    };
+    // A heap gives the first few without sorting all.
+    std::ranges::make_heap(order_, comes_later);
+    for (auto end = order_.end(); mass < p_ && end != order_.begin(); --end) {
+      std::pop_heap(order_.begin(), end, comes_later);
       const std::int64_t key = *(end - 1);
       if (head.is_forced(key)) continue;
       kept[static_cast<std::size_t>(key)] = 1;
