@@ -149,8 +149,8 @@ class OptionReader {
       refuse(fmt::format("preset {} must stand directly after '{}:'", quoted(word), policy));
     }
     const auto [name, value] = cut(word, '=');
-    const auto option = std::ranges::find_if(
-        options_, [&](const EntryOption& known) { return known.help().name == name; });
+    const auto option = std::ranges::find(
+        options_, name, [](const EntryOption& known) { return known.help().name; });
     if (option == options_.end()) {
       refuse(fmt::format("attention policy '{}' does not know {}; {}", policy, quoted(word),
                          known_words(entry_)));
