@@ -107,20 +107,6 @@ std::vector<EntryOption> options_of(const PolicyEntry& entry) {
   return options;
 }
 
-// What options ask for together must be possible.
-void check_combination(const Policy& policy) {
-  if (policy.automatic_warmup && policy.calibrate == Calibrate::prefill) {
-    refuse("warmup=auto watches generated rows: expected calibrate=decode with it");
-  }
-  const bool needs_records = policy.fit == FitKind::robust || policy.fit == FitKind::offset;
-  if (needs_records && policy.warmup > kMostFittedRecords) {
-    refuse(
-        fmt::format("fit=robust and fit=offset look at every record: expected a warmup of at most "
-                    "{}, not {}",
-                    kMostFittedRecords, policy.warmup));
-  }
-}
-
 // Reads the comma-separated words behind the colon into one policy.
 class OptionReader {
  public:
@@ -139,10 +125,20 @@ class OptionReader {
         set_option(word, preset != nullptr);
       }
     }
+    if (policy_.budget > 0 && is_seen("keep")) {
+      refuse(
+          fmt::format("options 'keep' and 'budget' of attention policy '{}' are both given: "
+                      "budget is the number of rows in place of their share",
+                      entry_.help.name));
+    }
     return policy_;
   }
 
  private:
+  bool is_seen(std::string_view name) const {
+    return std::ranges::find(seen_, name) != seen_.end();
+  }
+
   void set_option(std::string_view word, bool is_preset) {
     const std::string_view policy = entry_.help.name;
     if (is_preset) {
@@ -155,7 +151,7 @@ class OptionReader {
       refuse(fmt::format("attention policy '{}' does not know {}; {}", policy, quoted(word),
                          known_words(entry_)));
     }
-    if (std::ranges::find(seen_, name) != seen_.end()) {
+    if (is_seen(name)) {
       refuse(fmt::format("option '{}' of attention policy '{}' is given twice", name, policy));
     }
     seen_.push_back(name);
@@ -189,7 +185,10 @@ std::string name_from_preset(const PolicyEntry& entry, const PolicyPreset& prese
 const PolicyEntry& entry_of(const Policy& policy) {
   for (const PolicyEntry& entry : policy_registry()) {
     const Policy& plain = entry.presets.front().policy;
-    if (plain.select == policy.select && plain.make_selector == policy.make_selector) return entry;
+    if (plain.select == policy.select && plain.retain == policy.retain &&
+        plain.make_selector == policy.make_selector) {
+      return entry;
+    }
   }
   refuse("the attention policy's choices are not a composition that has a name");
 }
@@ -204,9 +203,35 @@ Policy parse_policy(std::string_view text) {
   const auto [name, words] = cut(text, ':');
   const PolicyEntry& entry = find_policy(name);
   Policy policy = words ? OptionReader(entry).read(*words) : entry.presets.front().policy;
-  check_combination(policy);
   policy.name = policy_name(policy);
+  check_composition(policy);
   return policy;
+}
+
+void check_composition(const Policy& policy) {
+  if (policy.automatic_warmup && policy.calibrate == Calibrate::prefill) {
+    refuse("warmup=auto watches generated rows: expected calibrate=decode with it");
+  }
+  const bool needs_records = policy.fit == FitKind::robust || policy.fit == FitKind::offset;
+  if (needs_records && policy.warmup > kMostFittedRecords) {
+    refuse(
+        fmt::format("fit=robust and fit=offset look at every record: expected a warmup of at most "
+                    "{}, not {}",
+                    kMostFittedRecords, policy.warmup));
+  }
+  if (!evicts(policy)) return;
+  if (policy.compensate != Compensate::none) {
+    refuse(
+        fmt::format("attention policy '{}' evicts keys, and nothing is known of the mass that "
+                    "they would have had: it takes no 'compensate' but none",
+                    policy.name));
+  }
+  if (policy.select != Select::all || policy.estimate != Estimate::exact) {
+    refuse(
+        fmt::format("attention policy '{}' selects among keys and evicts them besides, which "
+                    "does not go together",
+                    policy.name));
+  }
 }
 
 std::string policy_name(const Policy& policy) {

@@ -61,7 +61,7 @@ struct AttentionStatistics {
   std::optional<double> realised_sparsity;               ///< warm-up rows count as 0
   std::optional<double> realised_sparsity_after_warmup;  ///< rows after the warm-up
   std::optional<double> union_density;                   ///< rows after the warm-up
-  std::optional<double> kept_mass;                       ///< rows after the warm-up
+  std::optional<double> kept_mass;          ///< rows after the warm-up; empty with eviction
   std::optional<double> candidate_density;  ///< rows after the warm-up; `estimate` only
   std::optional<double> missed_keys;        ///< where exact scores were at hand
   std::optional<double> output_error;       ///< where exact scores were at hand
@@ -86,6 +86,7 @@ struct AttentionTotals {
   std::int64_t degenerate_fits = 0;
   std::int64_t ill_determined = 0;
   std::vector<std::int64_t> warmups;  ///< [requests that calibrate while decoding] rows recorded
+  bool evicts = false;                ///< the mass of what was left out is unknown
   bool dense_policy = true;           ///< the policy is `full`: there are no sparsities to report
 
   /// REQUIRES: both come from the same policy and model, or one is empty.

@@ -3,8 +3,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <span>
 #include <vector>
 
+#include "sift/cache/retained_rows.h"
 #include "sift/kernels/cpu/attend_rows.h"
 #include "sift/kernels/cpu/candidate_kernels.h"
 
@@ -35,6 +37,7 @@ struct RowsCall {
   RowsWorkspace& workspace;
   std::int64_t panel_pages = 0;  ///< pages of keys that were expanded once for all blocks
   RowSpan span;
+  std::span<RetainedRows> retained;  ///< [kv_heads] where the policy evicts
 
   int heads() const { return state.shape().heads; }
   int kv_heads() const { return state.shape().kv_heads; }
@@ -45,10 +48,14 @@ struct RowsCall {
   /// Floats of an expanded page of keys.
   std::size_t tile_size() const { return static_cast<std::size_t>(dim()) * kPageRows; }
   std::int64_t visible(std::int64_t row) const { return segment.identity(row).visible; }
+  /// Slots up to the row's own: where nothing is evicted, those of the keys that it sees.
+  std::int64_t slots(std::int64_t row) const { return cache.rows + row + 1; }
   /// Whether what a row keeps depends on the rows before it.
   bool carries() const {
     return span.sifts && (state.policy().adapt != 0 || state.policy().select == Select::custom);
   }
+  /// Whether rows of a KV head run one after the other.
+  bool runs_in_order() const { return carries() || evicts(state.policy()); }
   /// Whether rows of the span estimate scores before they look at them.
   bool estimates() const { return span.sifts && keeps_key_shadow(state.policy()); }
   bool adds_mean() const { return span.sifts && state.policy().compensate == Compensate::mean; }
@@ -134,8 +141,10 @@ class RowBlock {
   const float* key_tile(KeySource source, std::int64_t page);
   void score(KeySource source, float* scores);
   void weigh_row(std::int64_t row);
+  bool weigh_visible(std::int64_t row);
   bool scan_row(std::int64_t row);
   bool is_usable(std::int64_t row, int group_head, const ScoreScan& scan);
+  bool weigh_retained(std::int64_t row);
   void weigh_dense(std::int64_t row, int group_head);
   void weigh_sifted(std::int64_t row);
   HeadSelection exact_selection(std::int64_t row, int group_head);
