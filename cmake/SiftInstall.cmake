@@ -13,7 +13,7 @@ install(DIRECTORY "${PROJECT_SOURCE_DIR}/sift" DESTINATION "${CMAKE_INSTALL_INCL
         PATTERN "kernels/cuda" EXCLUDE
         PATTERN "kernels/reference" EXCLUDE
         PATTERN "tokenizer/jinja" EXCLUDE
-        REGEX "/(attention_json|gguf_cursor|gguf_writer|json_documents|random_model|tiny_vocabulary)\\.h$" EXCLUDE)
+        REGEX "/(attention_json|custom_policy_fixture|gguf_cursor|gguf_writer|json_documents|random_model|tiny_vocabulary)\\.h$" EXCLUDE)
 
 set(SIFT_PACKAGE_DIR "${CMAKE_INSTALL_LIBDIR}/cmake/sift")
 install(EXPORT siftTargets NAMESPACE sift:: DESTINATION "${SIFT_PACKAGE_DIR}")
@@ -23,7 +23,7 @@ if(SIFT_CUDA_FOUND)
   install(DIRECTORY "${PROJECT_SOURCE_DIR}/sift/kernels/cuda"
           DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/sift/kernels"
           FILES_MATCHING PATTERN "*.h"
-          REGEX "/(argument_checks|shadow_checks|decode_cuts|decode_launch|decode_workspace|device_array|gpu_tests|workspace_cutter)\\.h$" EXCLUDE
+          REGEX "/(argument_checks|method_checks|shadow_checks|decode_cuts|decode_launch|decode_workspace|device_array|gpu_tests|workspace_cutter)\\.h$" EXCLUDE
           REGEX "_(fixture|oracle)\\.h$" EXCLUDE
           PATTERN "prefill_attention.h" EXCLUDE)
   install(EXPORT siftCudaTargets NAMESPACE sift:: DESTINATION "${SIFT_PACKAGE_DIR}")

@@ -44,6 +44,9 @@ struct GenerateCommand {
         "steps (token x layer)",
         policy.name, percent(s.realised_sparsity), percent(s.union_density), percent(s.kept_mass),
         s.sparse_steps, s.dense_steps);
+    if (policy.automatic_warmup && !result.attention.warmups.empty()) {
+      log_info("warm-up: {} rows recorded", result.attention.warmups.back());
+    }
     if (s.candidate_density) {
       log_info("estimates: candidates {}, K bytes read {} of {}", percent(*s.candidate_density),
                mebibytes(s.k_bytes_read), mebibytes(s.k_bytes_dense));

@@ -87,6 +87,10 @@ struct PerplexityCommand {
         "{}: realised sparsity {} ({} after warm-up), union density {}, kept mass {}\n",
         options.policy.name, percent(s.realised_sparsity),
         percent(s.realised_sparsity_after_warmup), percent(s.union_density), percent(s.kept_mass)));
+    if (options.policy.automatic_warmup) {
+      print_text(fmt::format("warm-up rows of each window: {}\n",
+                             fmt::join(result.attention.warmups, ", ")));
+    }
     if (!s.candidate_density) return;
     print_text(fmt::format(
         "estimates: candidates {}, missed keys {}, output error {} against exact sifting\n",

@@ -1,14 +1,22 @@
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "sift/attention/automatic_warmup.h"
 #include "sift/attention/calibration.h"
+#include "sift/attention/key_selector.h"
 #include "sift/attention/method_rules.h"
 #include "sift/attention/policy.h"
 #include "sift/attention/statistics.h"
+#include "sift/sifting/record_fit.h"
 
 namespace sift {
 
@@ -22,6 +30,12 @@ struct AttentionShape {
   int group_size() const { return heads / kv_heads; }
 };
 
+/// What a query head keeps beside its HeadState for fits that need the records themselves.
+struct HeadRecords {
+  std::vector<QuantileRecord> records;  ///< at most `warmup`
+  double ln_offset = -HUGE_VAL;         ///< of the law, once it is fitted
+};
+
 /// All state that a policy carries for one request: per layer and query head the fit and the
 /// threshold's correction, per layer and KV head the running sum of V rows, and what ran.
 ///
@@ -30,7 +44,8 @@ struct AttentionShape {
 class AttentionState {
  public:
   /// Throws Error (invalid_argument) for a size that is not positive, or heads that do not divide
-  /// evenly into groups, or a head dimension that the policy's sidecars cannot have.
+  /// evenly into groups, a head dimension that the policy's sidecars cannot have, or a custom
+  /// policy without a selector.
   AttentionState(const Policy& policy, const AttentionShape& shape);
 
   const Policy& policy() const { return policy_; }
@@ -47,14 +62,29 @@ class AttentionState {
   /// A sentence about what runs otherwise than asked, empty if nothing does.
   const std::string& notice() const { return notice_; }
 
-  /// How `row` attends, gate aside.
+  /// The last generated row whose mode is known before a pass that runs it, or the rows before it,
+  /// has ended (end_pass); the largest number where nothing is left open. Only `warmup=auto` leaves
+  /// something open.
+  std::int64_t last_settled_row() const { return last_settled_; }
+
+  /// Called when all layers have run all rows up to generated row `generated`.
+  void end_pass(std::int64_t generated);
+
+  /// How `row` attends, gate aside. Throws Error (invalid_argument) for a row after
+  /// last_settled_row().
   RowMode mode(const RowIdentity& row) const;
 
-  /// Takes the recorded quantile of a `record` row.
-  void record(int layer, int head, const RowIdentity& row, double ln_theta);
+  /// Takes what a `record` row recorded: ln θ, or the quantile of its scores (threshold=raw).
+  void record(int layer, int head, const RowIdentity& row, double quantile);
 
-  /// ln η for a `sift` row of Select::above, fitting first if that has not happened yet.
+  /// ln η for a `sift` row of Select::above, or the raw score that keys must exceed
+  /// (threshold=raw), fitting first if that has not happened yet.
   double ln_threshold(int layer, int head, const RowIdentity& row);
+
+  /// Which keys a `sift` row of Select::custom keeps, forced ones included: kept[i] is 1, or 0.
+  /// `scores` and `log_sum_exp` are as in HeadScores.
+  void select_keys(int layer, int head, const RowIdentity& row, std::span<const float> scores,
+                   double log_sum_exp, std::span<char> kept);
 
   /// Takes what a sifted row did with one query head.
   void observe_head(int layer, int head, const RowIdentity& row, const HeadFacts& facts);
@@ -98,10 +128,17 @@ class AttentionState {
   /// Bytes of the arrays that this state holds.
   std::size_t bytes() const;
 
+  /// Generated rows that recorded so far.
+  std::int64_t recorded_rows() const;
+
   /// Sums up what ran so far. `row_bytes`: bytes of one cached K or V row of one KV head.
   AttentionTotals totals(std::int64_t row_bytes) const;
 
  private:
+  bool is_raw() const { return policy_.threshold == Threshold::raw; }
+  bool keeps_records() const { return !records_.empty(); }
+  OffsetPowerLaw solve(std::size_t at) const;
+  void predict_records(std::size_t at, const RowIdentity& row, double quantile);
   std::size_t index(int layer, int head) const {
     return static_cast<std::size_t>(layer) * shape_.heads + head;
   }
@@ -115,13 +152,18 @@ class AttentionState {
   Calibrate calibrate_ = Calibrate::decode;  ///< the policy's, or decode for too short a prompt
   MethodOptions options_;                    ///< of the policy and `calibrate_`
   std::string notice_;
+  std::int64_t last_settled_ = std::numeric_limits<std::int64_t>::max();
   std::vector<HeadState> heads_;           ///< [layers, heads]
+  std::vector<HeadRecords> records_;       ///< [layers, heads]; empty where fits need sums only
+  std::optional<AutomaticWarmup> warmup_;  ///< while it decides
+  /// [layers, heads] for Select::custom
+  std::vector<std::unique_ptr<KeySelector>> selectors_;
   std::vector<double> value_sums_;         ///< [layers, kv_heads, head_dim]
   std::vector<HeadTally> head_tallies_;    ///< [layers, heads]
   std::vector<GroupTally> group_tallies_;  ///< [layers, kv_heads]
 };
 
-/// Bytes that the state of a request takes, whatever its policy.
-std::size_t attention_state_bytes(const AttentionShape& shape);
+/// Bytes that the state of a request takes, all records taken.
+std::size_t attention_state_bytes(const Policy& policy, const AttentionShape& shape);
 
 }  // namespace sift

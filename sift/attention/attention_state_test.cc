@@ -4,10 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <random>
 #include <span>
+#include <string>
 #include <vector>
 
+#include "sift/attention/custom_policy_fixture.h"
 #include "sift/core/error.h"
 #include "sift/sifting/quantile.h"
 
@@ -140,6 +143,148 @@ TEST(AttentionState, FitsEachHeadOnItsOwn) {
   EXPECT_FALSE(state.head_state(0, 2).fitted);
   EXPECT_EQ(state.totals(0).degenerate_fits, 1);
   EXPECT_EQ(state.totals(0).ill_determined, 0);
+}
+
+TEST(AttentionState, RawThresholdsFollowALawInLnS) {
+  // t = −3 + 2 ln S, some of it below the floor of softmax quantiles.
+  AttentionState state = state_of("sift:paper,warmup=3,threshold=raw", 0);
+  for (const std::int64_t keys : {1, 2, 3}) {
+    state.record(0, 0, {keys, keys}, -3 + 2 * std::log(double(keys)));
+    state.record(0, 1, {keys, keys}, -500 - std::log(double(keys)));
+    state.record(0, 2, {keys, keys}, keys == 2 ? -HUGE_VAL : -4);
+  }
+  EXPECT_NEAR(state.ln_threshold(0, 0, {100, 4}), -3 + 2 * std::log(100.0), 1e-9);
+  EXPECT_NEAR(state.ln_threshold(0, 1, {100, 4}), -500 - std::log(100.0), 1e-9);
+  EXPECT_EQ(state.ln_threshold(0, 2, {100, 4}), -4);  // −∞ is refused: degenerate
+  EXPECT_TRUE(state.head_state(0, 2).law.degenerate);
+  // The ridge draws to scores that do not depend on S.
+  AttentionState ridge = state_of("sift:paper,warmup=3,threshold=raw,fit=ridge", 0);
+  for (const std::int64_t keys : {1, 2, 3}) {
+    ridge.record(0, 0, {keys, keys}, 5 * std::log(double(keys)));
+  }
+  ridge.ln_threshold(0, 0, {4, 4});
+  EXPECT_EQ(ridge.head_state(0, 0).law.beta, -1);  // t = a + ln S at most
+}
+
+TEST(AttentionState, FitsOfRecordsLookAtThemAll) {
+  for (const char* policy : {"sift:paper,warmup=40,fit=robust", "sift:paper,warmup=40,fit=offset",
+                             "sift:paper,warmup=40,fit=robust,threshold=raw"}) {
+    AttentionState state = state_of(policy, 0);
+    LogLogFit sums;
+    std::vector<QuantileRecord> records;
+    for (std::int64_t keys = 1; keys <= 40; ++keys) {
+      const double quantile = -0.5 - 1.2 * std::log(double(keys)) + (keys % 7 == 0 ? 3 : 0);
+      state.record(1, 2, {keys, keys}, quantile);
+      sums.add(keys, quantile);
+      records.push_back({keys, quantile});
+    }
+    const OffsetPowerLaw law = fit_records(state.policy().fit, sums, records);
+    EXPECT_EQ(state.ln_threshold(1, 2, {500, 41}), law.ln_threshold(500)) << policy;
+    EXPECT_EQ(state.ln_threshold(1, 2, {2000, 42}), law.ln_threshold(2000)) << policy;
+  }
+}
+
+TEST(AttentionState, ZeroQuantilesHaveAFloorInEveryFit) {
+  AttentionState state = state_of("sift:paper,warmup=3,fit=robust", 0);
+  for (const std::int64_t keys : {1, 2, 3}) state.record(0, 0, {keys, keys}, -HUGE_VAL);
+  EXPECT_EQ(state.ln_threshold(0, 0, {9, 4}), kLnThetaFloor);
+}
+
+// Runs generated rows 1 … `rows` of a state whose heads all record −1.3 ln S, and an excess that
+// `excess` tells for each row; returns the state.
+template <class Excess>
+AttentionState ran_automatic(std::int64_t rows, const Excess& excess) {
+  AttentionState state = state_of("sift:paper,warmup=auto", 20);
+  for (std::int64_t row = 1; row <= rows; ++row) {
+    const RowIdentity identity{20 + row, row};
+    const bool records = state.mode(identity) == RowMode::record;
+    for (int layer = 0; layer < kShape.layers; ++layer) {
+      for (int head = 0; records && head < kShape.heads; ++head) {
+        state.record(layer, head, identity,
+                     -1.3 * std::log(double(identity.visible)) + excess(head, row));
+      }
+      state.observe_dense(layer, identity);
+    }
+    state.end_pass(row);
+  }
+  return state;
+}
+
+TEST(AttentionState, AutomaticWarmupEndsWhenLawsPredict) {
+  const auto none = [](int, std::int64_t) { return 0.0; };
+  EXPECT_EQ(ran_automatic(63, none).last_settled_row(), 64);
+  AttentionState early = ran_automatic(64, none);
+  EXPECT_EQ(early.mode({84, 64}), RowMode::record);
+  EXPECT_EQ(early.mode({85, 65}), RowMode::sift);
+  EXPECT_EQ(early.mode({5000, 4900}), RowMode::sift);
+  EXPECT_EQ(early.totals(1).warmups, std::vector<std::int64_t>{64});
+  EXPECT_NEAR(early.ln_threshold(1, 3, {500, 65}), -1.3 * std::log(500.0), 1e-9);
+
+  // From row 33 on everything is higher by 1: the laws must learn that first.
+  const auto step = [](int, std::int64_t row) { return row > 32 ? 1.0 : 0; };
+  const AttentionState late = ran_automatic(64, step);
+  EXPECT_EQ(late.last_settled_row(), 96);
+  EXPECT_EQ(late.mode({116, 96}), RowMode::record);
+  EXPECT_THROW(late.mode({117, 97}), Error);
+  const std::int64_t learnt = ran_automatic(512, step).totals(1).warmups[0];
+  EXPECT_GT(learnt, 64);
+  EXPECT_LT(learnt, 512);
+
+  // Half of the heads suffice, less do not, and 512 rows are enough for any.
+  const auto jump = [](int heads) {
+    return [heads](int head, std::int64_t row) { return head < heads && row % 64 < 32 ? 5.0 : 0; };
+  };
+  EXPECT_EQ(ran_automatic(64, jump(2)).totals(1).warmups[0], 64);
+  EXPECT_GT(ran_automatic(64, jump(2)).last_settled_row(), 512);
+  EXPECT_EQ(ran_automatic(64, jump(3)).last_settled_row(), 96);
+  const AttentionState most = ran_automatic(600, jump(4));
+  EXPECT_EQ(most.totals(1).warmups[0], 512);
+  EXPECT_EQ(most.totals(1).heads.rows_after_warmup, 8 * (600 - 512));
+}
+
+TEST(AttentionState, OtherWarmupsLeaveNothingOpen) {
+  for (const char* policy : {"full", "sift", "sift:paper", "topk"}) {
+    AttentionState state = state_of(policy, 100);
+    state.end_pass(64);
+    EXPECT_EQ(state.last_settled_row(), std::numeric_limits<std::int64_t>::max()) << policy;
+  }
+  EXPECT_TRUE(state_of("sift", 100).totals(1).warmups.empty());
+  EXPECT_EQ(state_of("sift:paper", 100).totals(1).warmups, std::vector<std::int64_t>{0});
+}
+
+TEST(MethodOptions, NameWhatDevicesCannotDo) {
+  const auto choice = [](const char* policy) -> std::string {
+    const char* name = host_only_choice(method_options(parse_policy(policy), Calibrate::decode));
+    return name == nullptr ? "" : name;
+  };
+  EXPECT_EQ(choice("sift"), "");
+  EXPECT_EQ(choice("full"), "");
+  EXPECT_EQ(choice("sift:fit=robust"), "fit=robust");
+  EXPECT_EQ(choice("sift:fit=offset"), "fit=offset");
+  EXPECT_EQ(choice("sift:threshold=raw"), "threshold=raw");
+  EXPECT_EQ(choice("sift:paper,warmup=auto"), "warmup=auto");
+  EXPECT_THAT(choice("topk"), HasSubstr("topk"));
+  EXPECT_THAT(choice("stripes"), HasSubstr("code of the host"));
+}
+
+TEST(AttentionState, CustomPoliciesChooseForEachHeadOnItsOwn) {
+  AttentionState state = state_of("stripes:above=0.5,sink=1,recent=1", 10);
+  EXPECT_EQ(state.mode({5, 0}), RowMode::dense);
+  EXPECT_EQ(state.mode({11, 1}), RowMode::sift);
+  const std::vector<float> scores = {-1, -1, -HUGE_VALF, 5, -1, -1, -1};
+  std::vector<char> kept(7, 1);
+  const auto choose = [&](int layer, int head, std::int64_t generated) {
+    state.select_keys(layer, head, {7, generated}, scores, 5.02, kept);
+    return std::vector<int>(kept.begin(), kept.end());
+  };
+  EXPECT_EQ(choose(0, 0, 1), (std::vector{1, 0, 0, 1, 0, 0, 1}));
+  EXPECT_EQ(choose(0, 0, 2), (std::vector{1, 0, 0, 1, 0, 1, 1}));  // key 2 has no mass
+  EXPECT_EQ(choose(0, 0, 3), (std::vector{1, 1, 0, 1, 1, 0, 1}));
+  EXPECT_EQ(choose(1, 0, 1), (std::vector{1, 0, 0, 1, 0, 0, 1}));  // its own first row
+  EXPECT_EQ(choose(0, 2, 1), (std::vector{1, 1, 0, 1, 1, 0, 1}));
+  Policy nameless = parse_policy("stripes");
+  nameless.make_selector = nullptr;
+  EXPECT_THROW(AttentionState(nameless, kShape), Error);
 }
 
 TEST(AttentionState, CountsEligibleKeys) {

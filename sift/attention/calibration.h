@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "sift/attention/automatic_warmup.h"
 #include "sift/attention/policy.h"
 
 // Which rows of a prompt `calibrate=prefill` records: the same for every backend.
@@ -18,6 +19,11 @@ inline constexpr std::int64_t kMinimumPrefillCalibration = 64;
 /// where the prompt is too short for `prefill`.
 inline Calibrate calibration(const Policy& policy, std::int64_t prompt_tokens) {
   return prompt_tokens < kMinimumPrefillCalibration ? Calibrate::decode : policy.calibrate;
+}
+
+/// Records of a whole warm-up, or the fewest of one that ends on its own.
+inline std::int64_t fewest_warmup_rows(const Policy& policy) {
+  return policy.automatic_warmup ? AutomaticWarmup::kFewestRows : policy.warmup;
 }
 
 // The prefill records start at 16 visible keys and reach 64 times as many after `warmup` of them.

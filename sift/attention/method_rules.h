@@ -63,6 +63,9 @@ struct MethodOptions {
   std::int64_t dense_rows = 0;
   bool estimates = false;  ///< rows that sift read shadows of all keys and keys of candidates
   bool evicts = false;     ///< rows that sift read the keys and values that are still cached
+  Select select = Select::above;
+  Threshold threshold = Threshold::softmax;
+  bool automatic_warmup = false;
 };
 
 inline MethodOptions method_options(const Policy& policy, Calibrate calibrate) {
@@ -75,7 +78,23 @@ inline MethodOptions method_options(const Policy& policy, Calibrate calibrate) {
           policy.recent,
           policy.dense_rows,
           keeps_key_shadow(policy),
-          evicts(policy)};
+          evicts(policy),
+          policy.select,
+          policy.threshold,
+          policy.automatic_warmup};
+}
+
+/// What of `options` only the state of a host can do, as policies write it; null where a device can
+/// do all of them. Backends that apply these rules on a device refuse it by this name.
+inline const char* host_only_choice(const MethodOptions& options) {
+  if (options.fit == FitKind::robust) return "fit=robust";
+  if (options.fit == FitKind::offset) return "fit=offset";
+  if (options.threshold == Threshold::raw) return "threshold=raw";
+  if (options.automatic_warmup) return "warmup=auto";
+  if (options.select == Select::largest) return "keys chosen by rank (topk)";
+  if (options.select == Select::custom) return "keys chosen by code of the host";
+  if (options.evicts) return "eviction (h2o, window)";
+  return nullptr;
 }
 
 /// Bound of the correction c that `adapt` adds to ln η.
@@ -113,15 +132,6 @@ SIFT_HOST_DEVICE inline std::int64_t ranked_keys(const MethodOptions& options, d
   const std::int64_t forced = visible - eligible;
   const std::int64_t left = budget > forced ? budget - forced : 0;
   return left < eligible ? left : eligible;
-}
-
-/// ln η over `visible` keys, fitting first if that has not happened yet.
-SIFT_HOST_DEVICE inline double ln_threshold(HeadState& state, FitKind fit, std::int64_t visible) {
-  if (!state.fitted) {
-    state.law = state.fit.solve(fit);
-    state.fitted = true;
-  }
-  return state.law.ln_threshold(visible) + state.correction;
 }
 
 /// γ clamp(ln(((k + ½) / (n + 1)) / (1 − τ)), −2, 2) of a row that kept k of its n eligible keys: a

@@ -9,6 +9,7 @@
 #include "sift/attention/policy_options.h"
 #include "sift/attention/policy_registry.h"
 #include "sift/core/error.h"
+#include "sift/sifting/record_fit.h"
 
 namespace sift {
 namespace {
@@ -74,19 +75,43 @@ const PolicyPreset* find_preset(const PolicyEntry& entry, std::string_view name)
   return found == entry.presets.end() ? nullptr : &*found;
 }
 
-const PolicyOption* find_option(const PolicyEntry& entry, std::string_view name) {
-  if (!takes(entry, name)) return nullptr;
-  const auto options = policy_options();
-  const auto found =
-      std::ranges::find_if(options, [&](const PolicyOption& o) { return o.help.name == name; });
-  return found == options.end() ? nullptr : &*found;
+// An option that a policy takes: one that policies share, or a parameter of its own.
+struct EntryOption {
+  const PolicyOption* shared = nullptr;
+  const PolicyParameter* own = nullptr;
+
+  const PolicyHelp& help() const { return shared != nullptr ? shared->help : own->help; }
+
+  bool set(Policy& policy, std::string_view text) const {
+    if (shared != nullptr) return shared->set(policy, text);
+    const std::optional<double> value = parse_real(text);
+    if (!value || !own->valid(*value)) return false;
+    policy.parameters.insert_or_assign(std::string(own->help.name), *value);
+    return true;
+  }
+
+  std::string get(const Policy& policy) const {
+    if (shared != nullptr) return shared->get(policy);
+    const auto found = policy.parameters.find(own->help.name);
+    return format_real(found == policy.parameters.end() ? own->initial : found->second);
+  }
+};
+
+// In the order in which canonical names write them.
+std::vector<EntryOption> options_of(const PolicyEntry& entry) {
+  std::vector<EntryOption> options;
+  for (const PolicyOption& option : policy_options()) {
+    if (takes(entry, option.help.name)) options.push_back({.shared = &option});
+  }
+  for (const PolicyParameter& parameter : entry.parameters) options.push_back({.own = &parameter});
+  return options;
 }
 
 // Reads the comma-separated words behind the colon into one policy.
 class OptionReader {
  public:
   explicit OptionReader(const PolicyEntry& entry)
-      : entry_(entry), policy_(entry.presets.front().policy) {}
+      : entry_(entry), options_(options_of(entry)), policy_(entry.presets.front().policy) {}
 
   Policy read(std::string_view words) {
     std::optional<std::string_view> rest = words;
@@ -111,8 +136,7 @@ class OptionReader {
 
  private:
   bool is_seen(std::string_view name) const {
-    return std::ranges::any_of(seen_,
-                               [&](const auto* option) { return option->help.name == name; });
+    return std::ranges::find(seen_, name) != seen_.end();
   }
 
   void set_option(std::string_view word, bool is_preset) {
@@ -121,36 +145,37 @@ class OptionReader {
       refuse(fmt::format("preset {} must stand directly after '{}:'", quoted(word), policy));
     }
     const auto [name, value] = cut(word, '=');
-    const PolicyOption* option = find_option(entry_, name);
-    if (option == nullptr) {
+    const auto option = std::ranges::find(
+        options_, name, [](const EntryOption& known) { return known.help().name; });
+    if (option == options_.end()) {
       refuse(fmt::format("attention policy '{}' does not know {}; {}", policy, quoted(word),
                          known_words(entry_)));
     }
-    if (std::ranges::find(seen_, option) != seen_.end()) {
+    if (is_seen(name)) {
       refuse(fmt::format("option '{}' of attention policy '{}' is given twice", name, policy));
     }
-    seen_.push_back(option);
+    seen_.push_back(name);
     if (!value || !option->set(policy_, *value)) {
       refuse(fmt::format("option '{}' of attention policy '{}' is {}, expected {}", name, policy,
-                         value ? quoted(*value) : "without a value", option->help.values));
+                         value ? quoted(*value) : "without a value", option->help().values));
     }
   }
 
   const PolicyEntry& entry_;
+  std::vector<EntryOption> options_;
   Policy policy_;
-  std::vector<const PolicyOption*> seen_;
+  std::vector<std::string_view> seen_;
 };
 
 // The string that names `policy` as changes to a preset.
 std::string name_from_preset(const PolicyEntry& entry, const PolicyPreset& preset,
                              const Policy& policy) {
   std::string words(preset.name);
-  for (const PolicyOption& option : policy_options()) {
-    if (!takes(entry, option.help.name)) continue;
+  for (const EntryOption& option : options_of(entry)) {
     const std::string value = option.get(policy);
     if (value == option.get(preset.policy)) continue;
     if (!words.empty()) words += ',';
-    words += fmt::format("{}={}", option.help.name, value);
+    words += fmt::format("{}={}", option.help().name, value);
   }
   return words.empty() ? std::string(entry.help.name)
                        : fmt::format("{}:{}", entry.help.name, words);
@@ -160,7 +185,10 @@ std::string name_from_preset(const PolicyEntry& entry, const PolicyPreset& prese
 const PolicyEntry& entry_of(const Policy& policy) {
   for (const PolicyEntry& entry : policy_registry()) {
     const Policy& plain = entry.presets.front().policy;
-    if (plain.select == policy.select && plain.retain == policy.retain) return entry;
+    if (plain.select == policy.select && plain.retain == policy.retain &&
+        plain.make_selector == policy.make_selector) {
+      return entry;
+    }
   }
   refuse("the attention policy's choices are not a composition that has a name");
 }
@@ -181,6 +209,16 @@ Policy parse_policy(std::string_view text) {
 }
 
 void check_composition(const Policy& policy) {
+  if (policy.automatic_warmup && policy.calibrate == Calibrate::prefill) {
+    refuse("warmup=auto watches generated rows: expected calibrate=decode with it");
+  }
+  const bool needs_records = policy.fit == FitKind::robust || policy.fit == FitKind::offset;
+  if (needs_records && policy.warmup > kMostFittedRecords) {
+    refuse(
+        fmt::format("fit=robust and fit=offset look at every record: expected a warmup of at most "
+                    "{}, not {}",
+                    kMostFittedRecords, policy.warmup));
+  }
   if (!evicts(policy)) return;
   if (policy.compensate != Compensate::none) {
     refuse(
@@ -209,10 +247,8 @@ std::string policy_name(const Policy& policy) {
 std::vector<PolicySetting> policy_settings(const Policy& policy) {
   const PolicyEntry& entry = entry_of(policy);
   std::vector<PolicySetting> settings;
-  for (const PolicyOption& option : policy_options()) {
-    if (takes(entry, option.help.name)) {
-      settings.push_back({option.help.name, option.get(policy)});
-    }
+  for (const EntryOption& option : options_of(entry)) {
+    settings.push_back({option.help().name, option.get(policy)});
   }
   return settings;
 }
@@ -226,6 +262,9 @@ std::vector<PolicyHelp> policy_help() {
 std::vector<PolicyHelp> policy_option_help() {
   std::vector<PolicyHelp> help;
   for (const PolicyOption& option : policy_options()) help.push_back(option.help);
+  for (const PolicyEntry& entry : policy_registry()) {
+    for (const PolicyParameter& parameter : entry.parameters) help.push_back(parameter.help);
+  }
   return help;
 }
 

@@ -1,6 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -9,6 +12,8 @@
 #include "sift/sifting/power_law.h"
 
 namespace sift {
+
+class KeySelector;
 
 // A policy is a composition of choices (docs/architecture.md): from which scores keys are judged
 // (estimate), which keys survive (select), what stays cached (retain) and what stands in for the
@@ -23,6 +28,7 @@ enum class Select : std::uint8_t {
   all,      ///< dense attention
   above,    ///< keys whose softmax score exceeds a threshold that a power law predicts
   largest,  ///< a fixed share of the keys, those with the largest scores
+  custom,   ///< keys that code of the policy's own chooses from all scores (key_selector.h)
 };
 
 /// Which rows stay cached; evicted ones are gone for all later rows (attention/retention.h).
@@ -42,6 +48,12 @@ enum class Compensate : std::uint8_t {
 enum class Calibrate : std::uint8_t {
   decode,   ///< the first `warmup` generated rows, as in the paper
   prefill,  ///< prompt rows at geometrically spaced positions
+};
+
+/// What the recorded quantile and the threshold are of.
+enum class Threshold : std::uint8_t {
+  softmax,  ///< attention scores, as in the paper
+  raw,      ///< scores before the softmax, q · k / √D
 };
 
 /// Whether `attend` may run dense where sifting would be slower.
@@ -68,9 +80,11 @@ struct Policy {
   double keep = 0.125;        ///< share that `largest` or `heavy_hitters` keeps, in (0, 1]
   std::int64_t budget = 0;    ///< rows that `heavy_hitters` keeps, whatever their share; 0 is off
   double tau = 0.875;         ///< intended sparsity: the quantile level, in (0, 1)
-  std::int64_t warmup = 128;  ///< records that the fit is made of, ≥ 2
+  std::int64_t warmup = 128;  ///< records that the fit is made of, ≥ 2; at most, if automatic
+  bool automatic_warmup = false;  ///< recording ends when the law predicts what is observed
   Calibrate calibrate = Calibrate::decode;
   FitKind fit = FitKind::ols;
+  Threshold threshold = Threshold::softmax;
   double adapt = 0;  ///< γ of the feedback on the threshold; 0 is off
   AdaptTarget adapt_target = AdaptTarget::head;
   std::int64_t sink = 0;        ///< the first keys that are always kept
@@ -82,6 +96,10 @@ struct Policy {
   ShadowCode bits = ShadowCode::bits4;  ///< of the shadow's codes
   std::int64_t block = 32;              ///< values of a shadow that share a scale: 16, 32 or 64
   double margin = 0.5;  ///< how far below the threshold a candidate's estimate may lie, ≥ 0
+  /// Makes what chooses the keys of one query head for Select::custom, which options of its own
+  /// tell, by name.
+  std::unique_ptr<KeySelector> (*make_selector)(const Policy& policy) = nullptr;
+  std::map<std::string, double, std::less<>> parameters;
 
   bool operator==(const Policy&) const = default;
 };

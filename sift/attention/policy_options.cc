@@ -8,6 +8,8 @@
 #include <system_error>
 #include <type_traits>
 
+#include "sift/attention/automatic_warmup.h"
+
 namespace sift {
 namespace {
 
@@ -65,12 +67,30 @@ std::string get_integer(const Policy& policy) {
 // Names of enumerators, by value.
 constexpr std::array<std::string_view, 3> kCompensateNames = {"none", "renormalise", "mean"};
 constexpr std::array<std::string_view, 2> kCalibrateNames = {"decode", "prefill"};
-constexpr std::array<std::string_view, 2> kFitNames = {"ols", "ridge"};
+constexpr std::array<std::string_view, 4> kFitNames = {"ols", "ridge", "robust", "offset"};
+constexpr std::array<std::string_view, 2> kThresholdNames = {"softmax", "raw"};
 constexpr std::array<std::string_view, 2> kAdaptTargetNames = {"head", "group"};
 constexpr std::array<std::string_view, 2> kGateNames = {"off", "auto"};
 constexpr std::array<std::string_view, 2> kEmptyRowNames = {"zero", "highest"};
 constexpr std::array<std::string_view, 2> kEstimateNames = {"exact", "quantised"};
 constexpr std::array<std::string_view, 4> kShadowCodeNames = {"4", "fp8", "3", "2"};
+
+constexpr std::string_view kAutomatic = "auto";
+
+bool set_warmup(Policy& policy, std::string_view text) {
+  const bool automatic = text == kAutomatic;
+  if (automatic) {
+    policy.warmup = AutomaticWarmup::kMostRows;
+  } else if (!set_integer<&Policy::warmup, 2, 1'000'000>(policy, text)) {
+    return false;
+  }
+  policy.automatic_warmup = automatic;
+  return true;
+}
+
+std::string get_warmup(const Policy& policy) {
+  return policy.automatic_warmup ? std::string(kAutomatic) : format_number(policy.warmup);
+}
 
 bool set_block(Policy& policy, std::string_view text) {
   const auto value = parse_number<std::int64_t>(text);
@@ -123,8 +143,10 @@ constexpr std::array kOptions = {
     real_option<&Policy::tau, is_level>(
         {"tau", "0 < tau < 1",
          "Intended sparsity: the quantile of the attention scores that the threshold follows."}),
-    integer_option<&Policy::warmup, 2, 1'000'000>(
-        {"warmup", "an integer, 2 to 1000000", "Rows whose quantiles the power law is fitted to."}),
+    PolicyOption{{"warmup", "an integer, 2 to 1000000, or auto",
+                  "Rows whose quantiles the power law is fitted to; auto: until it predicts them."},
+                 set_warmup,
+                 get_warmup},
     choice_option<&Policy::compensate, kCompensateNames>(
         {"compensate", "none|renormalise|mean",
          "What stands in for pruned keys: nothing, the kept ones scaled up, or the mean value."}),
@@ -132,8 +154,12 @@ constexpr std::array kOptions = {
         {"calibrate", "decode|prefill",
          "Which rows the fit learns from: the first generated ones, or spread over the prompt."}),
     choice_option<&Policy::fit, kFitNames>(
-        {"fit", "ols|ridge",
-         "How the power law is fitted: least squares, or with the slope drawn toward 1."}),
+        {"fit", "ols|ridge|robust|offset",
+         "How the power law is fitted: least squares, with the slope drawn toward that of uniform "
+         "attention, by medians, or with a floor."}),
+    choice_option<&Policy::threshold, kThresholdNames>(
+        {"threshold", "softmax|raw",
+         "Which scores quantiles and thresholds are of: those after or before the softmax."}),
     real_option<&Policy::adapt, is_rate>(
         {"adapt", "0 to 1",
          "Rate at which each step corrects the threshold toward tau; 0 is off."}),
@@ -167,6 +193,13 @@ constexpr std::array kOptions = {
 };
 
 }  // namespace
+
+std::optional<double> parse_real(std::string_view text) {
+  const auto value = parse_number<double>(text);
+  return value && std::isfinite(*value) ? value : std::nullopt;
+}
+
+std::string format_real(double value) { return format_number(value); }
 
 std::span<const PolicyOption> policy_options() { return kOptions; }
 

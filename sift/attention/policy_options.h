@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -17,6 +18,11 @@ struct PolicyOption {
   /// The value that the policy has, as set() reads it; the shortest form of numbers.
   std::string (*get)(const Policy& policy);
 };
+
+/// Reads a decimal number as options have it; nothing for other text, NaN and infinities included.
+std::optional<double> parse_real(std::string_view text);
+/// The shortest text that parse_real takes for the same number.
+std::string format_real(double value);
 
 /// Every option, in the order in which canonical names write them.
 std::span<const PolicyOption> policy_options();

@@ -1,6 +1,13 @@
 #include "sift/attention/policy_registry.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <array>
+#include <deque>
+
+#include "sift/attention/policy_options.h"
+#include "sift/core/error.h"
 
 namespace sift {
 namespace {
@@ -74,15 +81,13 @@ constexpr std::array<std::string_view, 4> kWindowOptions = {"compensate", "sink"
                                                             "dense_rows"};
 constexpr std::array<std::string_view, 5> kTopkOptions = {"keep", "compensate", "sink", "recent",
                                                           "dense_rows"};
-constexpr std::array<std::string_view, 16> kSiftOptions = {
-    "tau",          "warmup", "compensate", "calibrate",  "fit",  "adapt",
-    "adapt_target", "sink",   "recent",     "dense_rows", "gate", "empty",
-    "estimate",     "bits",   "block",      "margin",
+constexpr std::array<std::string_view, 17> kSiftOptions = {
+    "tau",   "warmup",       "compensate", "calibrate", "fit",        "threshold",
+    "adapt", "adapt_target", "sink",       "recent",    "dense_rows", "gate",
+    "empty", "estimate",     "bits",       "block",     "margin",
 };
 
-}  // namespace
-
-std::span<const PolicyEntry> policy_registry() {
+std::span<const PolicyEntry> built_in_policies() {
   static const std::array<PolicyPreset, 1> kFullPresets = {{{"", Policy{}}}};
   static const std::array<PolicyPreset, 2> kSiftPresets = {
       {{"", plain_sift()}, {"paper", paper_sift()}}};
@@ -109,6 +114,60 @@ std::span<const PolicyEntry> policy_registry() {
        kWindowOptions},
   }};
   return kEntries;
+}
+
+/// What the entry of a registered policy refers to.
+struct Registered {
+  std::array<PolicyPreset, 1> presets;
+  std::vector<std::string_view> options = {"compensate", "sink", "recent", "dense_rows"};
+  std::vector<PolicyParameter> parameters;
+};
+
+/// All entries, and what those of registered policies refer to, which never moves.
+struct Registry {
+  std::vector<PolicyEntry> entries{built_in_policies().begin(), built_in_policies().end()};
+  std::deque<Registered> registered;
+};
+
+Registry& registry() {
+  static Registry all;
+  return all;
+}
+
+void require_free(std::string_view what, std::string_view name, bool is_taken) {
+  if (!is_taken) return;
+  throw Error(ErrorKind::invalid_argument,
+              fmt::format("{} '{}' of a policy that registers is taken", what, name));
+}
+
+}  // namespace
+
+std::span<const PolicyEntry> policy_registry() { return registry().entries; }
+
+bool register_policy(const CustomPolicy& custom) {
+  const std::string_view name = custom.help.name;
+  require_free("the name", name, std::ranges::any_of(policy_registry(), [&](const PolicyEntry& e) {
+                 return e.help.name == name;
+               }));
+  Registered registered;
+  Policy& policy = registered.presets[0].policy;
+  policy.select = Select::custom;
+  policy.compensate = custom.compensate;
+  policy.make_selector = custom.make_selector;
+  registered.parameters = custom.parameters;
+  for (const PolicyParameter& parameter : custom.parameters) {
+    const std::string_view option = parameter.help.name;
+    require_free("the option", option,
+                 policy.parameters.contains(option) ||
+                     std::ranges::any_of(policy_options(), [&](const PolicyOption& o) {
+                       return o.help.name == option;
+                     }));
+    policy.parameters.emplace(option, parameter.initial);
+    registered.options.push_back(option);
+  }
+  const Registered& kept = registry().registered.emplace_back(std::move(registered));
+  registry().entries.push_back({custom.help, kept.presets, kept.options, kept.parameters});
+  return true;
 }
 
 }  // namespace sift

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "sift/attention/custom_policy_fixture.h"
 #include "sift/core/error.h"
 
 namespace sift {
@@ -92,6 +93,61 @@ TEST(ParsePolicy, TopkKeepsAShare) {
   }
   EXPECT_THAT(refusal("topk:tau=0.5"), HasSubstr("keep, compensate"));
   EXPECT_THAT(refusal("sift:keep=0.5"), HasSubstr("does not know 'keep=0.5'"));
+}
+
+TEST(ParsePolicy, FitsThresholdsAndWarmups) {
+  const Policy policy = parse_policy("sift:paper,threshold=raw,fit=robust,warmup=auto");
+  EXPECT_EQ(policy.fit, FitKind::robust);
+  EXPECT_EQ(policy.threshold, Threshold::raw);
+  EXPECT_TRUE(policy.automatic_warmup);
+  EXPECT_EQ(policy.warmup, 512);
+  EXPECT_EQ(policy.name, "sift:paper,warmup=auto,fit=robust,threshold=raw");
+  EXPECT_EQ(parse_policy(policy.name), policy);
+  EXPECT_EQ(parse_policy("sift:paper,fit=offset").fit, FitKind::offset);
+  EXPECT_EQ(parse_policy("sift:paper,warmup=512").name, "sift:paper,warmup=512");
+  EXPECT_NE(parse_policy("sift:paper,warmup=512"), parse_policy("sift:paper,warmup=auto"));
+  EXPECT_THAT(refusal("sift:warmup=auto"), HasSubstr("calibrate=decode"));
+  EXPECT_EQ(refusal("sift:warmup=auto,calibrate=decode"), "");
+  EXPECT_EQ(refusal("sift:fit=robust,warmup=4096"), "");
+  for (const char* text : {"sift:fit=robust,warmup=4097", "sift:warmup=1000000,fit=offset"}) {
+    EXPECT_THAT(refusal(text), HasSubstr("at most 4096")) << text;
+  }
+}
+
+TEST(ParsePolicy, RegisteredPoliciesAreLikeOthers) {
+  const Policy policy = parse_policy("stripes:above=.5,recent=8,compensate=none");
+  EXPECT_EQ(policy.select, Select::custom);
+  EXPECT_EQ(policy.parameters.at("above"), 0.5);
+  EXPECT_EQ(policy.recent, 8);
+  EXPECT_EQ(policy.name, "stripes:compensate=none,recent=8,above=0.5");
+  EXPECT_EQ(parse_policy(policy.name), policy);
+  EXPECT_EQ(parse_policy("stripes:above=0.25").name, "stripes");
+  EXPECT_NE(parse_policy("stripes"), policy);
+  for (const char* text : {"stripes:above=1.5", "stripes:above=nan", "stripes:above=inf",
+                           "stripes:above=", "stripes:above", "stripes:above=00"}) {
+    EXPECT_THAT(refusal(text), HasSubstr("0 <= above <= 1")) << text;
+  }
+  EXPECT_THAT(refusal("stripes:above=0,above=0"), HasSubstr("twice"));
+  EXPECT_THAT(refusal("stripes:tau=0.5"), HasSubstr("compensate, sink, recent, dense_rows, above"));
+  EXPECT_THAT(refusal("sift:above=0.5"), HasSubstr("does not know"));
+  EXPECT_THAT(refusal("sieve"), HasSubstr("stripes"));
+}
+
+TEST(RegisterPolicy, RefusesNamesThatAreTaken) {
+  const auto registering = [](std::string_view name, std::vector<std::string_view> options) {
+    CustomPolicy policy;
+    policy.help.name = name;
+    policy.make_selector = make_stripes;
+    for (const std::string_view option : options) {
+      policy.parameters.push_back({{option, "", ""}, 0, nullptr});
+    }
+    return register_policy(policy);
+  };
+  EXPECT_THROW(registering("sift", {}), Error);
+  EXPECT_THROW(registering("stripes", {}), Error);
+  EXPECT_THROW(registering("spots", {"tau"}), Error);
+  EXPECT_THROW(registering("spots", {"size", "size"}), Error);
+  EXPECT_THAT(refusal("spots"), HasSubstr("unknown attention policy"));
 }
 
 TEST(ParsePolicy, H2oEvictsByAShareOrABudget) {
@@ -260,7 +316,8 @@ TEST(ParsePolicy, MessagesStaySmallAndPrintable) {
 
 TEST(PolicySettings, AreAllOptionsWithTheirValues) {
   const auto settings = policy_settings(parse_policy("sift:paper,tau=0.9,compensate=mean"));
-  ASSERT_EQ(settings.size(), policy_option_help().size() - 2);  // all but keep and budget
+  // All but keep and budget, and the option of the policy that registered.
+  ASSERT_EQ(settings.size(), policy_option_help().size() - 3);
   std::string text = "sift:";
   for (const PolicySetting& setting : settings) {
     if (text.back() != ':') text += ',';
@@ -272,9 +329,11 @@ TEST(PolicySettings, AreAllOptionsWithTheirValues) {
 }
 
 TEST(PolicyHelp, NamesWhatIsKnown) {
-  EXPECT_EQ(policy_help().size(), 5U);
-  const std::string known = refusal("sift:unknown") + refusal("topk:unknown") +
-                            refusal("h2o:unknown") + refusal("window:unknown");
+  EXPECT_EQ(policy_help().size(), 6U);
+  std::string known;
+  for (const PolicyHelp& policy : policy_help()) {
+    known += refusal(std::string(policy.name) + ":unknown");
+  }
   for (const PolicyHelp& option : policy_option_help()) {
     EXPECT_THAT(known, HasSubstr(std::string(option.name)));
     EXPECT_FALSE(option.values.empty());

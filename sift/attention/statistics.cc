@@ -66,6 +66,7 @@ AttentionTotals& AttentionTotals::operator+=(const AttentionTotals& other) {
   groups += other.groups;
   degenerate_fits += other.degenerate_fits;
   ill_determined += other.ill_determined;
+  warmups.insert(warmups.end(), other.warmups.begin(), other.warmups.end());
   return *this;
 }
 

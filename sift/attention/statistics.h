@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 namespace sift {
 
@@ -84,8 +85,9 @@ struct AttentionTotals {
   std::int64_t shadow_row_bytes = 0;  ///< of the shadow of one cached K row; 0 without an estimate
   std::int64_t degenerate_fits = 0;
   std::int64_t ill_determined = 0;
-  bool evicts = false;       ///< the mass of what was left out is unknown
-  bool dense_policy = true;  ///< the policy is `full`: there are no sparsities to report
+  std::vector<std::int64_t> warmups;  ///< [requests that calibrate while decoding] rows recorded
+  bool evicts = false;                ///< the mass of what was left out is unknown
+  bool dense_policy = true;           ///< the policy is `full`: there are no sparsities to report
 
   /// REQUIRES: both come from the same policy and model, or one is empty.
   AttentionTotals& operator+=(const AttentionTotals& other);

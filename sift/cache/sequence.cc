@@ -42,6 +42,7 @@ void Sequence::commit(std::int64_t rows, std::int64_t generated) {
   length_ += rows;
   rows_ += rows;
   generated_ += generated;
+  attention_.end_pass(generated_);
   // What attend evicted: a prompt's rows all stay until the first row after it.
   if (generated == 0) return;
   rows_ = std::min(rows_, retained_rows(attention_.policy(), length_));

@@ -55,10 +55,10 @@ std::string dense_notice(const AttentionState& state, const AttentionStatistics&
   if (is_dense(policy) || statistics.sparse_steps > 0) return {};
   if (rows == 0) return "no step ran sparse: prompts run dense, and no token was run after it";
   if (policy.select == Select::above && state.calibrate() == Calibrate::decode &&
-      rows <= policy.warmup) {
+      rows <= state.recorded_rows()) {
     return fmt::format(
-        "no step ran sparse: the warm-up takes the first {} generated tokens, and {} were run",
-        policy.warmup, rows);
+        "no step ran sparse: the warm-up takes the first {} generated tokens{}, and {} were run",
+        policy.warmup, policy.automatic_warmup ? " at most" : "", rows);
   }
   if (policy.dense_rows > 0) {
     return fmt::format("no step ran sparse: dense_rows={} keeps contexts of that size dense",
@@ -112,11 +112,11 @@ std::string_view name(FinishReason reason) {
 // A warm-up that no sequence can outlast is a mistake; one that a sequence happens not to outlast
 // is told in the result's notice.
 void check_policy(const Policy& policy, std::int64_t context) {
-  if (policy.select == Select::above && policy.warmup >= context) {
+  if (policy.select == Select::above && fewest_warmup_rows(policy) >= context) {
     throw Error(ErrorKind::invalid_argument,
                 fmt::format("option 'warmup' of attention policy '{}' is {}, expected less than "
                             "the context of {} tokens",
-                            policy.name, policy.warmup, context));
+                            policy.name, fewest_warmup_rows(policy), context));
   }
 }
 

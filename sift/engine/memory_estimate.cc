@@ -59,7 +59,7 @@ std::int64_t attention_bytes(const Model& model, const Policy& policy, int threa
 MemoryEstimate estimate_memory(const Model& model, const Policy& policy, int threads) {
   return {packed_weight_bytes(model), activation_bytes(model),
           attention_bytes(model, policy, threads),
-          static_cast<std::int64_t>(attention_state_bytes(model.shape().attention()))};
+          static_cast<std::int64_t>(attention_state_bytes(policy, model.shape().attention()))};
 }
 
 std::int64_t cache_bytes(const Model& model, DType type, std::int64_t tokens) {

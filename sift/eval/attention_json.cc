@@ -29,7 +29,8 @@ nlohmann::ordered_json attention_json(const Policy& policy, const AttentionTotal
           {"dense_steps", s.dense_steps},
           {"degenerate_fits", s.degenerate_fits},
           {"ill_determined", s.ill_determined},
-          {"empty_steps", s.empty_steps}};
+          {"empty_steps", s.empty_steps},
+          {"warmups", totals.warmups}};
 }
 
 }  // namespace sift

@@ -58,11 +58,12 @@ std::int64_t check(const Engine& engine, std::int64_t tokens, const PerplexityOp
   check_range("prompt tokens", options.prompt_tokens, 0, options.context - 2);
   if (options.policy.select == Select::above &&
       calibration(options.policy, options.prompt_tokens) == Calibrate::decode &&
-      options.policy.warmup >= options.context - options.prompt_tokens) {
-    throw Error(ErrorKind::invalid_argument,
-                fmt::format("warmup is {}, expected less than the {} rows of a window after its "
-                            "prompt",
-                            options.policy.warmup, options.context - options.prompt_tokens));
+      fewest_warmup_rows(options.policy) >= options.context - options.prompt_tokens) {
+    throw Error(
+        ErrorKind::invalid_argument,
+        fmt::format("warmup is {}, expected less than the {} rows of a window after its "
+                    "prompt",
+                    fewest_warmup_rows(options.policy), options.context - options.prompt_tokens));
   }
   const std::int64_t available = tokens / options.context;
   const std::int64_t windows = options.windows == 0 ? available : options.windows;
@@ -96,7 +97,8 @@ class Window {
     while (true) {
       const std::int64_t begin = sequence_.length();
       if (begin < prefilled) {
-        run_rows(std::min(prefilled, (begin / kPromptChunk + 1) * kPromptChunk) - begin, false);
+        const std::int64_t chunk_end = (begin / kPromptChunk + 1) * kPromptChunk;
+        run_rows(std::min({prefilled, chunk_end, last_settled()}) - begin, false);
       } else {
         run_rows(1, true);
       }
@@ -108,6 +110,12 @@ class Window {
   const AttentionState& attention() const { return sequence_.attention(); }
 
  private:
+  /// Rows of the window whose mode is known before any of them runs.
+  std::int64_t last_settled() const {
+    const std::int64_t generated = sequence_.attention().last_settled_row();
+    return options_.prompt_tokens + std::min(generated, options_.context);
+  }
+
   void run_rows(std::int64_t rows, bool decode) {
     const std::int64_t begin = sequence_.length();
     sequence_.reserve(rows);

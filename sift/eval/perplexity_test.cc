@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "sift/attention/custom_policy_fixture.h"
 #include "sift/core/error.h"
 #include "sift/model/random_model.h"
 #include "sift/sampler/random.h"
@@ -54,12 +55,12 @@ class Perplexity : public testing::Test {
 };
 
 struct Case {
-  const char* policy;
+  std::string policy;
   std::int64_t prompt_tokens;
 };
 
-const std::vector<Case>& cases() {
-  static const std::vector<Case> kCases = {
+std::vector<Case> chosen_cases() {
+  return {
       {"full", 0},
       {"sift:paper,warmup=16", 0},
       {"sift:paper,warmup=16,tau=0.5,compensate=renormalise", 8},
@@ -68,11 +69,26 @@ const std::vector<Case>& cases() {
       {"sift:calibrate=decode,warmup=12,tau=0.95,fit=ols", 3},
       {"sift:warmup=24,estimate=quantised", 100},
       {"sift:paper,warmup=16,tau=0.75,estimate=quantised,bits=fp8,margin=0", 8},
+      {"sift:paper,warmup=16,fit=robust", 0},
+      {"sift:paper,warmup=16,fit=offset,compensate=mean", 8},
+      {"sift:paper,warmup=16,threshold=raw", 0},
+      {"sift:threshold=raw,warmup=24,sink=2", 100},
+      {"sift:paper,warmup=auto,tau=0.5", 10},
+      {"stripes:compensate=mean,sink=2,recent=5,dense_rows=120", 80},
       {"h2o:keep=0.25", 0},
       {"h2o:budget=40,sink=2,dense_rows=70", 50},
       {"window:sink=2,recent=30", 0},
       {"window:sink=4,recent=60", 100},
   };
+}
+
+// Those, and every policy that is registered as it comes.
+const std::vector<Case>& cases() {
+  static const std::vector<Case> kCases = [] {
+    std::vector<Case> cases = chosen_cases();
+    for (const PolicyHelp& policy : policy_help()) cases.push_back({std::string(policy.name), 100});
+    return cases;
+  }();
   return kCases;
 }
 
@@ -100,7 +116,22 @@ TEST_F(Perplexity, LayerByLayerEqualsStepByStepBitwiseOnTheReference) {
     EXPECT_EQ(layers.perplexity, steps.perplexity);
     EXPECT_EQ(layers.scored_tokens, 2 * (kContext - 1));
     expect_equal(layers.attention.summary(), steps.attention.summary());
+    EXPECT_EQ(layers.attention.warmups, steps.attention.warmups);
   }
+}
+
+TEST_F(Perplexity, ReportsTheWarmupOfEachWindow) {
+  const auto cpu = engine(BackendKind::cpu);
+  const auto warmups = [&](const std::string& policy, std::int64_t prompt) {
+    return run(*cpu, policy, EvaluationPath::prefill, prompt).attention.warmups;
+  };
+  EXPECT_EQ(warmups("sift:paper,warmup=24", 0), (std::vector<std::int64_t>{24, 24}));
+  EXPECT_TRUE(warmups("sift:warmup=24", 100).empty());
+  for (const std::int64_t warmup : warmups("sift:paper,warmup=auto", 0)) {
+    EXPECT_GE(warmup, 64);
+    EXPECT_TRUE(warmup % 32 == 0);
+  }
+  EXPECT_THROW(warmups("sift:paper,warmup=auto", kContext - 64), Error);
 }
 
 TEST_F(Perplexity, PoliciesThatEvictNothingAreFullBitwiseOnTheReference) {

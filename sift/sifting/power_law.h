@@ -7,11 +7,20 @@
 
 namespace sift {
 
-/// How the power law is fitted to the recorded quantiles.
+/// How the power law is fitted to the recorded quantiles. The first two need their sums only, the
+/// others the records themselves (record_fit.h).
 enum class FitKind : std::uint8_t {
-  ols,    ///< ordinary least squares, the paper's (section 4.2)
-  ridge,  ///< slope drawn toward 1 (uniform attention), clamped to [0, 2]
+  ols,     ///< ordinary least squares, the paper's (section 4.2)
+  ridge,   ///< slope drawn toward that of uniform attention, and kept within 1 of it
+  robust,  ///< repeated medians: a slope that outliers cannot turn
+  offset,  ///< a power law with a floor, θ = α S^(−β) + γ
 };
+
+/// ln of the smallest normal float: the floor of a recorded ln θ.
+inline constexpr double kLnThetaFloor = -87.33654475055310;
+
+/// β of uniform attention, whose every score is 1/S.
+inline constexpr double kUniformSlope = 1;
 
 /// θ(S) = α S^(−β), predicted τ-quantile of the attention scores over S keys (paper, section 4.2).
 struct PowerLaw {
@@ -37,23 +46,22 @@ struct LogLogFit {
   double first_y = 0;
   double refused = 0;  ///< records of NaN or +∞, which the sums leave out
 
-  /// Takes one record: the quantile's logarithm over `keys` visible keys (≥ 1). A θ of zero is
-  /// clamped to the smallest normal float. A record of NaN or +∞ makes the fit degenerate.
-  SIFT_HOST_DEVICE void add(std::int64_t keys, double ln_theta);
+  /// Takes one record: the quantile's logarithm over `keys` visible keys (≥ 1). What is below
+  /// `floor` is clamped to it: a θ of zero is the smallest normal float. A record of NaN or +∞
+  /// makes the fit degenerate.
+  SIFT_HOST_DEVICE void add(std::int64_t keys, double ln_theta, double floor = kLnThetaFloor);
 
   /// The power law of all records so far. It is degenerate, with β = 0 and ln α the mean of ln θ,
   /// when fewer than two distinct S were recorded, when all θ are equal, and when a record was
-  /// refused. With no finite record it is θ = 1 everywhere (ln α = 0), degenerate.
-  SIFT_HOST_DEVICE PowerLaw solve(FitKind kind) const;
+  /// refused. With no finite record it is θ = 1 everywhere (ln α = 0), degenerate. `prior_slope`:
+  /// the β that the ridge draws to. REQUIRES: `kind` is ols or ridge.
+  SIFT_HOST_DEVICE PowerLaw solve(FitKind kind, double prior_slope = kUniformSlope) const;
 
   /// R² in log space of the least-squares line over the recorded points; NaN when degenerate.
   double r_squared() const;
 };
 
-/// ln of the smallest normal float: the floor of a recorded ln θ.
-inline constexpr double kLnThetaFloor = -87.33654475055310;
-
-/// Standard deviation of the ridge's prior on β around 1.
+/// Standard deviation of the ridge's prior on β around its mean.
 inline constexpr double kSlopePriorDeviation = 0.5;
 
 /// Residual deviation of ln θ that is assumed where too few records tell one.
@@ -91,11 +99,13 @@ SIFT_HOST_DEVICE inline double residual_variance(double count, const CentredSums
   return std::fmax(squares, 0.0) / (count - 2);
 }
 
-/// argmin over β of SSE(β) / σ² + ((β − 1) / prior deviation)², clamped, where
-/// SSE(β) = SSE(least squares) + sxx (β − least squares)².
-SIFT_HOST_DEVICE inline double ridge_slope(double least_squares, double sxx, double variance) {
+/// argmin over β of SSE(β) / σ² + ((β − prior slope) / prior deviation)², kept within 1 of the
+/// prior slope, where SSE(β) = SSE(least squares) + sxx (β − least squares)².
+SIFT_HOST_DEVICE inline double ridge_slope(double least_squares, double sxx, double variance,
+                                           double prior_slope) {
   const double prior = variance / (kSlopePriorDeviation * kSlopePriorDeviation);
-  return std::fmin(std::fmax((sxx * least_squares + prior) / (sxx + prior), 0.0), 2.0);
+  const double slope = (sxx * least_squares + prior * prior_slope) / (sxx + prior);
+  return std::fmin(std::fmax(slope, prior_slope - 1), prior_slope + 1);
 }
 
 }  // namespace fitting
@@ -104,14 +114,14 @@ SIFT_HOST_DEVICE inline double PowerLaw::ln_threshold(std::int64_t keys) const {
   return ln_alpha - beta * std::log(static_cast<double>(keys));
 }
 
-SIFT_HOST_DEVICE inline void LogLogFit::add(std::int64_t keys, double ln_theta) {
+SIFT_HOST_DEVICE inline void LogLogFit::add(std::int64_t keys, double ln_theta, double floor) {
   // −∞ is a quantile of zero, which has the floor.
   if (!(ln_theta < HUGE_VAL)) {
     refused += 1;
     return;
   }
   const double ln_keys = std::log(static_cast<double>(keys));
-  const double clamped = std::fmax(ln_theta, kLnThetaFloor);
+  const double clamped = std::fmax(ln_theta, floor);
   if (count == 0) {
     first_x = ln_keys;
     first_y = clamped;
@@ -126,7 +136,7 @@ SIFT_HOST_DEVICE inline void LogLogFit::add(std::int64_t keys, double ln_theta) 
   sum_yy += y * y;
 }
 
-SIFT_HOST_DEVICE inline PowerLaw LogLogFit::solve(FitKind kind) const {
+SIFT_HOST_DEVICE inline PowerLaw LogLogFit::solve(FitKind kind, double prior_slope) const {
   PowerLaw law;
   law.degenerate = true;
   if (count == 0) return law;
@@ -138,7 +148,9 @@ SIFT_HOST_DEVICE inline PowerLaw LogLogFit::solve(FitKind kind) const {
   const double variance = fitting::residual_variance(count, sums);
   law.ill_determined = std::sqrt(variance / sums.sxx) > kIllDeterminedSlopeError;
   law.beta = -sums.sxy / sums.sxx;
-  if (kind == FitKind::ridge) law.beta = fitting::ridge_slope(law.beta, sums.sxx, variance);
+  if (kind == FitKind::ridge) {
+    law.beta = fitting::ridge_slope(law.beta, sums.sxx, variance, prior_slope);
+  }
   law.ln_alpha += law.beta * (first_x + sums.mean_x);
   return law;
 }

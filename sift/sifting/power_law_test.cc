@@ -139,6 +139,21 @@ TEST(LogLogFit, RidgeIsClamped) {
   EXPECT_NEAR(fit_of(noisy_law(1, 1, 60, 0, 3.0, 0.01, 1)).solve(FitKind::ols).beta, 3, 0.05);
 }
 
+TEST(LogLogFit, RidgeDrawsTowardTheSlopeThatItIsTold) {
+  // Records times S have a slope lower by 1, and so has the uniform law.
+  for (const double beta : {-0.5, 0.4, 1.2, 3.0}) {
+    const auto records = noisy_law(301, 1, 40, 0.4, beta, 0.3, 7);
+    std::vector<Record> times_keys = records;
+    for (Record& r : times_keys) r.ln_theta += std::log(double(r.keys));
+    const PowerLaw law = fit_of(records).solve(FitKind::ridge);
+    LogLogFit fit;
+    for (const Record& r : times_keys) fit.add(r.keys, r.ln_theta, -kInfinity);
+    const PowerLaw shifted = fit.solve(FitKind::ridge, 0);
+    EXPECT_NEAR(shifted.beta, law.beta - 1, 1e-9) << beta;
+    EXPECT_NEAR(shifted.ln_alpha, law.ln_alpha, 1e-8) << beta;
+  }
+}
+
 TEST(LogLogFit, TwoRecordsUseTheAssumedResidual) {
   const LogLogFit fit = fit_of({{100, -4}, {200, -4.2}});
   const double least_squares = 0.2 / std::log(2.0);
@@ -179,6 +194,15 @@ TEST(LogLogFit, ZeroQuantilesHaveAFloor) {
   expect_degenerate(fit_of({{100, -kInfinity}, {101, -kInfinity}}), kLnThetaFloor);
   const PowerLaw law = fit_of({{1, 0}, {8, -kInfinity}}).solve(FitKind::ols);
   EXPECT_NEAR(law.beta, -kLnThetaFloor / std::log(8.0), 1e-12);
+}
+
+TEST(LogLogFit, TakesTheFloorThatItIsTold) {
+  LogLogFit fit;
+  fit.add(1, -100, -kInfinity);
+  fit.add(8, -300, -200);
+  const PowerLaw law = fit.solve(FitKind::ols);
+  EXPECT_NEAR(law.ln_alpha, -100, 1e-9);
+  EXPECT_NEAR(law.ln_threshold(8), -200, 1e-9);
 }
 
 // Root mean square error of ln η at twice the length, over seeds.

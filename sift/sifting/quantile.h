@@ -32,7 +32,20 @@ SIFT_HOST_DEVICE inline QuantilePosition quantile_position(std::int64_t count, d
 double ln_softmax_quantile(std::span<float> scores, double log_sum_exp, double tau);
 double ln_softmax_quantile(std::span<double> scores, double log_sum_exp, double tau);
 
-/// The same from the two order statistics around the position. A score of −∞ has probability 0.
+/// τ-quantile of the scores themselves, −∞ where it lies beside one. Reorders `scores`.
+/// REQUIRES: scores is not empty and holds no NaN.
+double raw_quantile(std::span<float> scores, double tau);
+double raw_quantile(std::span<double> scores, double tau);
+
+/// The same from the two order statistics around the position.
+SIFT_HOST_DEVICE inline double interpolated_quantile(double lower_score, double upper_score,
+                                                     double fraction) {
+  if (fraction == 0) return lower_score;  // 0 times −∞ would be NaN
+  if (fraction == 1) return upper_score;
+  return (1 - fraction) * lower_score + fraction * upper_score;
+}
+
+/// ln of the quantile of the softmax from the two. A score of −∞ has probability 0.
 /// REQUIRES: lower_score ≤ upper_score < +∞.
 SIFT_HOST_DEVICE inline double ln_interpolated_quantile(double lower_score, double upper_score,
                                                         double fraction, double log_sum_exp) {

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "sift/sifting/power_law.h"
@@ -108,6 +109,20 @@ TEST(Quantile, UnderflowHasAFloor) {
   EXPECT_EQ(ln_interpolated_quantile(-kInfinity, -kInfinity, 0.5, 0), kLnThetaFloor);
   EXPECT_EQ(ln_interpolated_quantile(-kInfinity, 0, 0, 0), kLnThetaFloor);
   EXPECT_NEAR(ln_interpolated_quantile(-kInfinity, -1, 0.25, 2), std::log(0.25) - 3, 1e-12);
+}
+
+TEST(RawQuantile, InterpolatesBetweenScores) {
+  std::vector<double> scores = {3, -1, 2, 0};
+  EXPECT_DOUBLE_EQ(raw_quantile(std::span(scores), 0.5), 1);  // between 0 and 2
+  EXPECT_DOUBLE_EQ(raw_quantile(std::span(scores), 0.875), 2.625);
+  EXPECT_DOUBLE_EQ(raw_quantile(std::span(scores), 0.0), -1);
+  EXPECT_DOUBLE_EQ(raw_quantile(std::span(scores), 1.0), 3);
+  std::vector<float> one = {-7};
+  EXPECT_EQ(raw_quantile(std::span(one), 0.3), -7);
+  std::vector<double> low = {-kInfinity, -kInfinity, 5};
+  EXPECT_EQ(raw_quantile(std::span(low), 0.5), -kInfinity);
+  EXPECT_EQ(raw_quantile(std::span(low), 0.75), -kInfinity);  // beside one
+  EXPECT_EQ(raw_quantile(std::span(low), 1.0), 5);
 }
 
 }  // namespace

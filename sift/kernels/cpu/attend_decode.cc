@@ -111,7 +111,8 @@ void attend_retained(AttentionState& state, int layer, const CacheView& cache,
   const int threads = threads_for(state.shape(), keys);
   workspace.ensure(state.shape(), keys, RowMode::record, threads);
   scale_query(state.shape(), query, workspace.query.data());
-  DecodePass(state, layer, cache, keys, RowMode::dense, output, workspace).run(threads);
+  const RowIdentity seen{keys, row.generated};
+  DecodePass(state, layer, cache, seen, RowMode::dense, output, workspace).run(threads);
   check_scores(workspace, state.shape(), layer);
   step.finish(threads, workspace);
 }
@@ -150,7 +151,7 @@ void attend_decode(AttentionState& state, int layer, const CacheView& cache, con
   for (int head = 0; has_thresholds && head < shape.heads; ++head) {
     workspace.ln_thresholds[head] = state.ln_threshold(layer, head, row);
   }
-  DecodePass pass(state, layer, cache, row.visible, mode, output, workspace);
+  DecodePass pass(state, layer, cache, row, mode, output, workspace);
   pass.run(threads);
   check_scores(workspace, shape, layer);
   observe(state, layer, row, mode, workspace);

@@ -165,16 +165,17 @@ struct Expected {
 inline Expected expect_head(Fixture& fixture, int head, const Policy& policy, double ln_threshold) {
   const std::vector<double> scores = scores_of(fixture, head);
   const double lse = log_sum_exp(scores);
+  const double limit = policy.threshold == Threshold::raw ? ln_threshold : ln_threshold + lse;
   const std::int64_t keys = fixture.keys();
   Expected expected;
   expected.kept.resize(keys);
   for (std::int64_t key = 0; key < keys; ++key) {
     const bool forced = key < policy.sink || key >= keys - policy.recent;
-    const bool passes = scores[key] > ln_threshold + lse;
+    const bool passes = scores[key] > limit;
     expected.kept[key] = forced || passes;
     expected.facts.kept += forced || passes ? 1 : 0;
     expected.facts.kept_eligible += passes && !forced ? 1 : 0;
-    expected.distance = std::min(expected.distance, std::abs(scores[key] - ln_threshold - lse));
+    expected.distance = std::min(expected.distance, std::abs(scores[key] - limit));
   }
   expected.facts.empty = expected.facts.kept == 0;
   if (expected.facts.empty && policy.empty == EmptyRow::highest) {

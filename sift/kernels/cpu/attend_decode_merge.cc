@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
 
 #include "sift/kernels/cpu/attend_decode_pass.h"
 #include "sift/kernels/cpu/order_statistics.h"
@@ -15,6 +16,7 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr double kLog2E = 1.44269504088896340736;
+constexpr double kLn2 = 0.693147180559945309417;
 
 /// The greatest float that is not above `limit`: a float exceeds it exactly when it exceeds
 /// `limit`.
@@ -74,12 +76,17 @@ HeadPlan DecodePass::plan_sum(int head,
   return plan;
 }
 
+// The score that a key must exceed.
+float DecodePass::score_limit(const HeadPlan& plan, double ln_threshold) const {
+  const double reference = policy_.threshold == Threshold::raw ? 0 : plan.log_sum_exp;
+  return round_down(ln_threshold * kLog2E + reference);
+}
+
 // Candidates are keys whose estimate comes within the margin of the threshold; where there are
 // none, the key with the highest estimate is one.
 void DecodePass::plan_estimates(int head) {
   HeadPlan plan = plan_sum(head, {&workspace_.chunk_sums});
-  const double ln_threshold = workspace_.ln_thresholds[head] - policy_.margin;
-  plan.threshold = round_down(ln_threshold * kLog2E + plan.log_sum_exp);
+  plan.threshold = score_limit(plan, workspace_.ln_thresholds[head] - policy_.margin);
   plan.empty = !(plan.maximum > plan.threshold) && !forces();
   if (plan.empty) plan.only_key = highest_key(head, plan.maximum);
   workspace_.estimate_plans[head] = plan;
@@ -130,12 +137,37 @@ void DecodePass::plan_largest(int head, HeadPlan& plan) {
   });
 }
 
+// The scores of keys that the policy's own code does not keep are lowered to the threshold.
+void DecodePass::plan_custom(int head, HeadPlan& plan) {
+  plan.threshold = -kInfinity;
+  if (plan.not_finite || plan.all_minus_infinity) return;
+  DecodeThread& thread = workspace_.threads[omp_get_thread_num()];
+  const std::span<float> scores = thread.order[0].span().first(visible_);
+  const std::span<char> kept = std::span(thread.kept).first(visible_);
+  for (std::int64_t key = 0; key < visible_; ++key) {
+    scores[key] = head_scores(head, key / kChunkKeys)[key % kChunkKeys] * static_cast<float>(kLn2);
+  }
+  state_.select_keys(layer_, head, row_, scores, plan.log_sum_exp * kLn2, kept);
+  plan.empty = true;
+  for (std::int64_t key = 0; key < visible_; ++key) {
+    if (kept[key]) {
+      plan.empty = false;
+    } else {
+      head_scores(head, key / kChunkKeys)[key % kChunkKeys] = plan.threshold;
+    }
+  }
+}
+
 void DecodePass::plan_selection(int head, HeadPlan& plan) {
+  if (policy_.select == Select::custom) {
+    plan_custom(head, plan);
+    return;
+  }
   if (policy_.select == Select::largest) {
     plan_largest(head, plan);
     return;
   }
-  plan.threshold = round_down(workspace_.ln_thresholds[head] * kLog2E + plan.log_sum_exp);
+  plan.threshold = score_limit(plan, workspace_.ln_thresholds[head]);
   const float highest = highest_score(head);
   plan.empty = !(highest > plan.threshold) && !forces();
   if (plan.empty && policy_.empty == EmptyRow::highest) plan.only_key = highest_key(head, highest);

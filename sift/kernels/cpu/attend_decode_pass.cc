@@ -23,13 +23,14 @@ void pause() {
 }  // namespace
 
 DecodePass::DecodePass(AttentionState& state, int layer, const CacheView& cache,
-                       std::int64_t visible, RowMode mode, float* output,
+                       const RowIdentity& row, RowMode mode, float* output,
                        DecodeWorkspace& workspace)
     : state_(state),
       policy_(state.policy()),
       layer_(layer),
       cache_(cache),
-      visible_(visible),
+      row_(row),
+      visible_(row.visible),
       mode_(mode),
       output_(output),
       workspace_(workspace),
@@ -40,7 +41,7 @@ DecodePass::DecodePass(AttentionState& state, int layer, const CacheView& cache,
       keeps_scores_(mode == RowMode::record || policy_.retain == Retain::heavy_hitters),
       estimates_(mode == RowMode::sift && keeps_key_shadow(policy_)),
       shadow_layout_{layout_.group, layout_.head_dim, cache.layout.sidecars[Sidecar::key_shadow]},
-      chunks_((visible + kChunkKeys - 1) / kChunkKeys) {
+      chunks_((row.visible + kChunkKeys - 1) / kChunkKeys) {
   if (estimates_) {
     score_shadow_ = kernels_.score_shadow[shadow_format_index({policy_.bits, policy_.block})];
   }

@@ -29,7 +29,7 @@ namespace sift::cpu {
 class DecodePass {
  public:
   /// The workspace holds the scaled query and, for a sifted row, ln_thresholds.
-  DecodePass(AttentionState& state, int layer, const CacheView& cache, std::int64_t visible,
+  DecodePass(AttentionState& state, int layer, const CacheView& cache, const RowIdentity& row,
              RowMode mode, float* output, DecodeWorkspace& workspace);
 
   /// Fills output, and in the workspace plans, and facts and group_facts (sift) or ln_thetas
@@ -83,10 +83,12 @@ class DecodePass {
   void finish_scores(int kv_head);
   void plan_group(int kv_head);
   HeadPlan plan_sum(int head, std::initializer_list<const std::vector<ChunkSum>*> parts) const;
+  float score_limit(const HeadPlan& plan, double ln_threshold) const;
   void plan_estimates(int head);
   void plan_head(int head);
   void plan_selection(int head, HeadPlan& plan);
   void plan_largest(int head, HeadPlan& plan);
+  void plan_custom(int head, HeadPlan& plan);
   template <class Visit>
   void for_eligible(int head, const Visit& visit);
   std::int64_t highest_key(int head, float highest);
@@ -112,6 +114,7 @@ class DecodePass {
   const Policy& policy_;
   int layer_;
   const CacheView& cache_;
+  RowIdentity row_;
   std::int64_t visible_;
   RowMode mode_;
   float* output_;

@@ -159,5 +159,21 @@ TEST(AttendDecode, PromptRowsCountAsNeither) {
   EXPECT_EQ(state.totals(1).groups.dense_rows, 0);
 }
 
+TEST(AttendDecode, RawThresholdsAreOfTheScoresThemselves) {
+  for (const std::int64_t keys : {1, 17, 600, 1300}) {
+    Fixture fixture({}, keys, static_cast<std::uint32_t>(keys));
+    Policy policy = sift_policy();
+    policy.threshold = Threshold::raw;
+    for (const Compensate compensate : {Compensate::none, Compensate::mean}) {
+      policy.compensate = compensate;
+      for (const double threshold : {-0.7, 0.31, 1.9, 9.0}) {
+        for (const DecodeKernels* kernels : all_kernels()) {
+          check_sifted(fixture, policy, threshold, *kernels, "raw " + std::to_string(threshold));
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace sift::cpu

@@ -129,8 +129,12 @@ void DecodePass::quantile_item(int head, DecodeThread& thread) {
   const QuantilePosition position = quantile_position(visible_, policy_.tau);
   const OrderStatistics found = order_statistics(kernels_, thread.order[0].span(), visible_,
                                                  position.lower, thread.order[1].span());
-  workspace_.ln_thetas[head] = ln_interpolated_quantile(found.lower * kLn2, found.upper * kLn2,
-                                                        position.fraction, plan.log_sum_exp * kLn2);
+  const double lower = found.lower * kLn2;
+  const double upper = found.upper * kLn2;
+  workspace_.ln_thetas[head] =
+      policy_.threshold == Threshold::raw
+          ? interpolated_quantile(lower, upper, position.fraction)
+          : ln_interpolated_quantile(lower, upper, position.fraction, plan.log_sum_exp * kLn2);
 }
 
 }  // namespace sift::cpu

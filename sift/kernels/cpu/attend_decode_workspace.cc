@@ -46,6 +46,7 @@ void ensure_thread(DecodeThread& thread, std::size_t group, std::int64_t visible
   grow(thread.thresholds, group);
   grow(thread.only_keys, group);
   for (auto& order : thread.order) order.ensure(order_floats(visible, mode));
+  if (mode == RowMode::sift) grow(thread.kept, static_cast<std::size_t>(visible));
 }
 
 }  // namespace

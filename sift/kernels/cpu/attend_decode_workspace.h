@@ -64,6 +64,7 @@ struct DecodeThread {
   std::vector<float> thresholds;         ///< [group]
   std::vector<int> only_keys;            ///< [group]
   AlignedBuffer<float> order[2];         ///< [visible keys + kBlockKeys] for order statistics
+  std::vector<char> kept;                ///< [visible keys] what a custom policy keeps
   Survivors candidates;                  ///< their weights are estimated scores
   AlignedBuffer<float> exact;            ///< [group, kScoreStride] exact scores of candidates
 };

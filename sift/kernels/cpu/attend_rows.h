@@ -29,6 +29,7 @@ struct RowsWorkspace {
     AlignedBuffer<float> sums;              ///< [block rows, padded head_dim]
     AlignedBuffer<float> exact_sums;        ///< the same by exact sifting beside estimates
     AlignedBuffer<float> copy;              ///< [keys + 16]: scores of a row
+    std::vector<char> kept;                 ///< [keys]: what a custom policy keeps
     std::vector<ScoreScan> scans;           ///< [heads of the group] of one row
     std::vector<ScoreScan> estimate_scans;  ///< the same of estimated scores
     std::vector<HeadSelection> selections;  ///< the same

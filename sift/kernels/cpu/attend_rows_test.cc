@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "sift/attention/custom_policy_fixture.h"
 #include "sift/core/error.h"
 #include "sift/kernels/cpu/append.h"
 #include "sift/kernels/cpu/attend_decode.h"
@@ -101,6 +102,12 @@ class Fixture {
     while (sequence_.length() < total_) {
       attend(std::min(chunk, total_ - sequence_.length()), workspace);
     }
+  }
+
+  // As far as one pass can go.
+  void attend_to_settled() {
+    RowsWorkspace workspace;
+    attend(prompt_ + state().last_settled_row() - sequence_.length(), workspace);
   }
 
   void attend_all(int threads = 1) { attend_in_chunks(total_, threads); }
@@ -223,6 +230,26 @@ TEST(AttendRows, LargestKeys) {
   }
 }
 
+TEST(AttendRows, EveryFitAndThreshold) {
+  const Shape shape{6, 2, 32, DType::f16};
+  for (const char* options :
+       {"fit=robust", "fit=offset", "threshold=raw", "threshold=raw,fit=robust",
+        "threshold=raw,fit=offset,compensate=mean", "threshold=raw,fit=ridge,sink=3,recent=5",
+        "threshold=raw,adapt=0.05", "threshold=raw,empty=highest,tau=0.95",
+        "threshold=raw,estimate=quantised,margin=0.2", "fit=robust,estimate=quantised"}) {
+    expect_agrees(shape, "sift:paper,warmup=32," + std::string(options), 260, 0);
+  }
+}
+
+TEST(AttendRows, CustomPolicies) {
+  const Shape shape{6, 2, 32, DType::f16};
+  for (const char* policy : {"stripes", "stripes:compensate=none", "stripes:compensate=mean,sink=3",
+                             "stripes:above=0.02,recent=40", "stripes:dense_rows=100"}) {
+    expect_agrees(shape, policy, 260, 0);
+    expect_agrees(shape, policy, 150, 70);
+  }
+}
+
 TEST(AttendRows, EstimatesByEveryShadow) {
   const Shape shape{6, 2, 64, DType::f16};
   for (const char* shadow : {"bits=4,block=16", "bits=4,block=32", "bits=4,block=64", "bits=fp8",
@@ -318,7 +345,8 @@ TEST(AttendRows, ChunksAndThreadsChangeNothing) {
   for (const char* policy :
        {"full", "sift:paper,warmup=64,compensate=mean", "sift:paper,warmup=64,adapt=0.05",
         "sift:paper,calibrate=prefill,warmup=32,compensate=mean",
-        "sift:paper,warmup=64,adapt=0.05,adapt_target=group,compensate=mean",
+        "sift:paper,warmup=64,adapt=0.05,adapt_target=group,compensate=mean", "stripes",
+        "sift:paper,warmup=64,fit=robust,threshold=raw",
         "sift:paper,warmup=64,compensate=mean,estimate=quantised",
         "sift:paper,warmup=64,adapt=0.05,estimate=quantised,bits=3,block=16"}) {
     SCOPED_TRACE(policy);
@@ -419,7 +447,8 @@ TEST(AttendRows, AllRowsAtOnceEqualStepByStepDecoding) {
   for (const char* policy :
        {"full", "sift:paper,tau=0.75,compensate=mean",
         "sift:paper,calibrate=prefill,warmup=64,sink=4,recent=16,compensate=renormalise",
-        "sift:paper,adapt=0.05,adapt_target=group,compensate=mean", "topk",
+        "sift:paper,adapt=0.05,adapt_target=group,compensate=mean", "topk", "stripes:sink=2",
+        "sift:paper,fit=robust,threshold=raw", "sift:paper,fit=offset,compensate=mean",
         "topk:keep=0.05,compensate=mean,sink=4,recent=16",
         "sift:paper,tau=0.75,compensate=mean,estimate=quantised",
         "sift:paper,calibrate=prefill,warmup=64,sink=4,recent=16,estimate=quantised,bits=fp8",
@@ -430,6 +459,27 @@ TEST(AttendRows, AllRowsAtOnceEqualStepByStepDecoding) {
     actual.attend_in_chunks(512, 2);
     expected.attend_by_decode();
     expect_nearly_same_sets(actual, expected);
+  }
+}
+
+// A warm-up that ends on its own does so after the same row on every path.
+TEST(AttendRows, AutomaticWarmup) {
+  const Shape shape{6, 2, 32, DType::f16};
+  for (const char* policy :
+       {"sift:paper,warmup=auto", "sift:paper,warmup=auto,fit=robust,compensate=mean",
+        "sift:paper,warmup=auto,threshold=raw"}) {
+    SCOPED_TRACE(policy);
+    const Rows data = random_rows(shape, 700, 6);
+    Fixture actual(shape, policy, data, 20);
+    Fixture expected(shape, policy, data, 20);
+    while (actual.state().last_settled_row() < 680) actual.attend_to_settled();
+    EXPECT_THROW(Fixture(shape, policy, data, 20).attend_all(), Error);
+    actual.attend_all(2);
+    expected.attend_by_reference();
+    expect_nearly_same_sets(actual, expected);
+    EXPECT_EQ(actual.state().totals(1).warmups, expected.state().totals(1).warmups);
+    EXPECT_LT(actual.state().totals(1).warmups[0], 680);
+    EXPECT_GT(actual.statistics().sparse_steps, 0);
   }
 }
 

@@ -226,7 +226,9 @@ void RowBlock::weigh_dense(std::int64_t row, int group_head) {
   const double sum = replace_exp2(row_scores, keys, maximum);
   if (records) {
     const double log_sum_exp = static_cast<double>(maximum) * kLn2 + std::log(sum);
-    result.ln_theta = ln_softmax_quantile(copy, log_sum_exp, policy_.tau);
+    result.ln_theta = policy_.threshold == Threshold::raw
+                          ? raw_quantile(copy, policy_.tau)
+                          : ln_softmax_quantile(copy, log_sum_exp, policy_.tau);
   }
   result.factors = {static_cast<float>(1 / sum), 0};
 }
@@ -280,7 +282,36 @@ HeadSelection RowBlock::exact_selection(std::int64_t row, int group_head) {
   if (policy_.select == Select::largest) {
     return largest_selection(row_scores, known, identity.visible);
   }
+  if (policy_.select == Select::custom) return custom_selection(row, group_head, known);
   return selection_of(row_scores, maximum, known, result.ln_threshold, identity.visible);
+}
+
+// The scores of keys that the policy's own code does not keep are lowered to the limit.
+HeadSelection RowBlock::custom_selection(std::int64_t row, int group_head, const ScoreSum& known) {
+  const RowIdentity identity = call_.segment.identity(row);
+  const auto visible = static_cast<std::size_t>(identity.visible);
+  const std::span<float> row_scores(scores(row, group_head), visible);
+  const std::span<float> natural(scratch_.copy.data(), visible);
+  scratch_.kept.resize(visible);
+  std::ranges::transform(row_scores, natural.begin(),
+                         [](float score) { return score * static_cast<float>(kLn2); });
+  const double log_sum_exp = static_cast<double>(known.maximum) * kLn2 + std::log(known.sum);
+  call_.state.select_keys(call_.layer, head(group_head), identity, natural, log_sum_exp,
+                          scratch_.kept);
+  HeadSelection selection;
+  selection.scores = row_scores.data();
+  selection.maximum = known.maximum;
+  selection.sum = known.sum;
+  selection.limit = -std::numeric_limits<float>::infinity();
+  selection.empty = true;
+  for (std::size_t key = 0; key < visible; ++key) {
+    if (scratch_.kept[key]) {
+      selection.empty = false;
+    } else {
+      row_scores[key] = selection.limit;
+    }
+  }
+  return selection;
 }
 
 // A limit that exactly the keys of the highest ranks exceed. Of keys with equal scores at it the
@@ -312,8 +343,9 @@ HeadSelection RowBlock::largest_selection(float* scores, const ScoreSum& known,
 }
 
 float RowBlock::limit_of(const ScoreSum& known, double ln_threshold) const {
-  const double log2_sum_exp = static_cast<double>(known.maximum) + std::log2(known.sum);
-  return static_cast<float>(ln_threshold * kLog2E + log2_sum_exp);
+  const bool raw = policy_.threshold == Threshold::raw;
+  const double reference = raw ? 0 : static_cast<double>(known.maximum) + std::log2(known.sum);
+  return static_cast<float>(ln_threshold * kLog2E + reference);
 }
 
 // `highest`: of the scores that may be kept.

@@ -50,8 +50,10 @@ struct RowsCall {
   std::int64_t visible(std::int64_t row) const { return segment.identity(row).visible; }
   /// Slots up to the row's own: where nothing is evicted, those of the keys that it sees.
   std::int64_t slots(std::int64_t row) const { return cache.rows + row + 1; }
-  /// Whether a row's thresholds depend on what the row before it kept.
-  bool carries() const { return span.sifts && state.policy().adapt != 0; }
+  /// Whether what a row keeps depends on the rows before it.
+  bool carries() const {
+    return span.sifts && (state.policy().adapt != 0 || state.policy().select == Select::custom);
+  }
   /// Whether rows of a KV head run one after the other.
   bool runs_in_order() const { return carries() || evicts(state.policy()); }
   /// Whether rows of the span estimate scores before they look at them.
@@ -147,6 +149,7 @@ class RowBlock {
   void weigh_sifted(std::int64_t row);
   HeadSelection exact_selection(std::int64_t row, int group_head);
   HeadSelection largest_selection(float* scores, const ScoreSum& known, std::int64_t visible);
+  HeadSelection custom_selection(std::int64_t row, int group_head, const ScoreSum& known);
   HeadSelection selection_of(float* scores, float highest, const ScoreSum& known,
                              double ln_threshold, std::int64_t visible) const;
   UnionCount select_row(std::int64_t row, std::vector<HeadSelection>& selections) const;

@@ -5,6 +5,7 @@
 
 #include "sift/kernels/cuda/argument_checks.h"
 #include "sift/kernels/cuda/decode_launch.h"
+#include "sift/kernels/cuda/method_checks.h"
 #include "sift/kernels/cuda/shadow_checks.h"
 #include "sift/kernels/cuda/workspace_cutter.h"
 
@@ -154,6 +155,7 @@ void DecodeAttention::check(const DecodeArguments& a) const {
   if (!a.exact && a.records) kChecks.refuse("a request may record, but none may attend exactly");
   if (!a.exact && a.gated) kChecks.refuse("requests are gated, but none may attend exactly");
   if (has_method) {
+    check_method(kChecks, a.method.options);
     kChecks.require(a.method.heads == a.heads, "the number of query heads of the method",
                     a.method.heads, "that of the plan");
     kChecks.require(a.method.kv_heads == a.kv_heads, "the number of KV heads of the method",

@@ -2,6 +2,7 @@
 // and scores in double precision.
 
 #include "sift/attention/attention_state.h"
+#include "sift/core/error.h"
 #include "sift/kernels/cuda/decode_fixture.cuh"
 #include "sift/sifting/quantile.h"
 
@@ -121,6 +122,13 @@ TEST_P(MethodOnDeviceTest, StatesFollowTheCpuThroughWarmUpAndSifting) {
   const std::size_t bytes = decode_workspace_bytes(problem.capacity());
   DeviceArray<char> workspace(bytes);
   const DecodeAttention attention(problem.capacity(), DType::f16, workspace.data(), bytes, nullptr);
+
+  for (const char* text : {"sift:paper,fit=robust", "sift:paper,fit=offset",
+                           "sift:paper,threshold=raw", "sift:paper,warmup=auto", "topk"}) {
+    DecodeArguments unknown = a;
+    unknown.method.options = method_options(parse_policy(text), Calibrate::decode);
+    EXPECT_THROW(attention.run(unknown, nullptr), Error) << text;
+  }
 
   Oracle oracle(GetParam());
   DeviceArray<double> scores(static_cast<std::size_t>(kRequests) * kHeads * kLongest);

@@ -6,6 +6,7 @@
 #include "sift/kernels/cuda/argument_checks.h"
 #include "sift/kernels/cuda/decode_workspace.h"
 #include "sift/kernels/cuda/method.cuh"
+#include "sift/kernels/cuda/method_checks.h"
 #include "sift/kernels/cuda/workspace_cutter.h"
 
 namespace sift::cuda {
@@ -201,6 +202,7 @@ void PrefillQuantiles::check(const PrefillQuantilesArguments& a) const {
                   "a token of the prompt");
   kChecks.require(a.tokens >= 1 && a.tokens <= a.prompt - a.first, "the length of the chunk",
                   a.tokens, "1 to the tokens of the prompt that are left");
+  check_method(kChecks, a.method.options);
   kChecks.require(a.warmup >= 2, "the warm-up", a.warmup, "at least 2 records");
   kChecks.require(a.request >= 0, "the request", a.request, "at least 0");
 }

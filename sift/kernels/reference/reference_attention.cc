@@ -87,6 +87,11 @@ Scores score_keys(const float* query, const Rows& keys, int dim, int layer, int 
   return scores;
 }
 
+/// The score that a key must exceed.
+double score_limit(const Policy& policy, double ln_threshold, const Scores& scores) {
+  return policy.threshold == Threshold::raw ? ln_threshold : ln_threshold + scores.log_sum_exp;
+}
+
 /// Which keys the row keeps, one flag per key, and what is reported of them.
 struct Selection {
   std::vector<char> kept;  // [visible]
@@ -103,7 +108,7 @@ void keep(std::int64_t key, bool is_forced, const Scores& scores, Selection& sel
 
 Selection select_keys(const AttentionState& state, const Scores& scores, double ln_threshold) {
   const auto visible = static_cast<std::int64_t>(scores.values.size());
-  const double limit = ln_threshold + scores.log_sum_exp;
+  const double limit = score_limit(state.policy(), ln_threshold, scores);
   Selection selection;
   selection.kept.assign(scores.values.size(), 0);
   HeadFacts& facts = selection.facts;
@@ -145,12 +150,27 @@ Selection select_largest(const AttentionState& state, const Scores& scores) {
   return selection;
 }
 
+/// The keys that the policy's own code keeps.
+Selection select_custom(AttentionState& state, int layer, int head, const RowIdentity& row,
+                        const Scores& scores) {
+  const std::vector<float> rounded(scores.values.begin(), scores.values.end());
+  std::vector<char> kept(rounded.size());
+  state.select_keys(layer, head, row, rounded, scores.log_sum_exp, kept);
+  Selection selection;
+  selection.kept.assign(kept.size(), 0);
+  for (std::int64_t key = 0; key < row.visible; ++key) {
+    if (kept[key]) keep(key, state.is_forced(key, row.visible), scores, selection);
+  }
+  selection.facts.empty = selection.facts.kept == 0;
+  return selection;
+}
+
 /// Keys whose estimate comes within the margin of the threshold, forced ones, and, where there are
 /// none, the one with the highest estimate: one flag per key.
 std::vector<char> find_candidates(const AttentionState& state, const Scores& estimates,
                                   double ln_threshold) {
   const auto visible = static_cast<std::int64_t>(estimates.values.size());
-  const double limit = ln_threshold + estimates.log_sum_exp - state.policy().margin;
+  const double limit = score_limit(state.policy(), ln_threshold, estimates) - state.policy().margin;
   std::vector<char> candidates(estimates.values.size(), 0);
   bool any = false;
   for (std::int64_t key = 0; key < visible; ++key) {
@@ -299,8 +319,11 @@ class Group {
 
   void record(int head, const Scores& scores) {
     std::vector<double> copy = scores.values;
+    const Policy& policy = state_.policy();
     state_.record(layer_, head, row_,
-                  ln_softmax_quantile(copy, scores.log_sum_exp, state_.policy().tau));
+                  policy.threshold == Threshold::raw
+                      ? raw_quantile(copy, policy.tau)
+                      : ln_softmax_quantile(copy, scores.log_sum_exp, policy.tau));
   }
 
   std::vector<double> attend_all(const Scores& scores) const {
@@ -309,10 +332,12 @@ class Group {
     return weighted_values(scores, all, values_, dim_);
   }
 
-  Sifted sift(const Scores& scores, double ln_threshold) const {
+  Sifted sift(int head, const Scores& scores, double ln_threshold) const {
     Sifted sifted;
-    sifted.selection = state_.policy().select == Select::largest
-                           ? select_largest(state_, scores)
+    const Select select = state_.policy().select;
+    sifted.selection = select == Select::largest ? select_largest(state_, scores)
+                       : select == Select::custom
+                           ? select_custom(state_, layer_, head, row_, scores)
                            : select_keys(state_, scores, ln_threshold);
     sifted.output = weighted_values(scores, sifted.selection, values_, dim_);
     compensate(state_.policy().compensate, sifted.selection.facts.kept_mass, values_, dim_,
@@ -322,7 +347,8 @@ class Group {
 
   std::vector<double> sift_exactly(int head, const Scores& scores) {
     const bool has_threshold = state_.policy().select == Select::above;
-    const Sifted sifted = sift(scores, has_threshold ? state_.ln_threshold(layer_, head, row_) : 0);
+    const Sifted sifted =
+        sift(head, scores, has_threshold ? state_.ln_threshold(layer_, head, row_) : 0);
     observe(head, sifted.selection);
     return sifted.output;
   }
@@ -331,9 +357,10 @@ class Group {
     const double ln_threshold = state_.ln_threshold(layer_, head, row_);
     const Scores estimates = score_keys(query, shadows_, dim_, layer_, head);
     const std::vector<char> candidates = find_candidates(state_, estimates, ln_threshold);
-    const Sifted sifted = sift(correct_scores(exact_scores, estimates, candidates), ln_threshold);
+    const Sifted sifted =
+        sift(head, correct_scores(exact_scores, estimates, candidates), ln_threshold);
     state_.observe_error(layer_, head, row_,
-                         error_of(sifted, sift(exact_scores, ln_threshold), candidates));
+                         error_of(sifted, sift(head, exact_scores, ln_threshold), candidates));
     for (std::size_t key = 0; key < candidates.size(); ++key) candidates_[key] |= candidates[key];
     observe(head, sifted.selection);
     return sifted.output;
