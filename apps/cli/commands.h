@@ -12,6 +12,7 @@ void add_generate(CLI::App& root, int& exit_code);
 void add_chat(CLI::App& root);
 void add_compare(CLI::App& root, int& exit_code);
 void add_perplexity(CLI::App& root, int& exit_code);
+void add_analyze(CLI::App& root, int& exit_code);
 void add_bench(CLI::App& root, int& exit_code);
 void add_tokenize(CLI::App& root);
 void add_detokenize(CLI::App& root);

@@ -6,13 +6,10 @@
 #include <string>
 
 #include "apps/cli/common.h"
-#include "sift/attention/statistics.h"
 #include "sift/engine/engine.h"
+#include "sift/eval/result_json.h"
 
 namespace sift::cli {
-
-/// The `attention` object of reports.
-nlohmann::ordered_json attention_json(const Policy& policy, const AttentionTotals& totals);
 
 /// Members that say how a model ran: model, backend, compute, cache_type, threads.
 nlohmann::ordered_json engine_json(const Engine& engine);

@@ -8,6 +8,7 @@
 #include "sift/attention/calibration.h"
 #include "sift/attention/method_rules.h"
 #include "sift/attention/policy.h"
+#include "sift/attention/score_observer.h"
 #include "sift/attention/statistics.h"
 
 namespace sift {
@@ -73,6 +74,11 @@ class AttentionState {
   /// layer: nothing pruned, all mass kept, all K and V rows read.
   void observe_dense(int layer, const RowIdentity& row);
 
+  /// Shows the scores of all rows from here on to `observer`; null ends it. Meanwhile no row is
+  /// gated. REQUIRES: the observer outlives the rows.
+  void show_scores_to(ScoreObserver* observer) { observer_ = observer; }
+  ScoreObserver* score_observer() const { return observer_; }
+
   /// Keys of a row with `visible` keys that are kept or dropped by their score.
   std::int64_t eligible_keys(std::int64_t visible) const {
     return sift::eligible_keys(options_, visible);
@@ -115,6 +121,7 @@ class AttentionState {
   Calibrate calibrate_ = Calibrate::decode;  ///< the policy's, or decode for too short a prompt
   MethodOptions options_;                    ///< of the policy and `calibrate_`
   std::string notice_;
+  ScoreObserver* observer_ = nullptr;
   std::vector<HeadState> heads_;           ///< [layers, heads]
   std::vector<double> value_sums_;         ///< [layers, kv_heads, head_dim]
   std::vector<HeadTally> head_tallies_;    ///< [layers, heads]

@@ -5,11 +5,15 @@
 namespace sift {
 namespace {
 
+/// REQUIRES: the first `sorted_before` scores are no larger than the others, and τ's position is
+/// not below it. Afterwards the same holds for `sorted_before` at that position.
 template <class Float>
-double select_quantile(std::span<Float> scores, double log_sum_exp, double tau) {
+double select_quantile(std::span<Float> scores, double log_sum_exp, double tau,
+                       std::int64_t& sorted_before) {
   const QuantilePosition at = quantile_position(static_cast<std::int64_t>(scores.size()), tau);
   const auto lower = scores.begin() + at.lower;
-  std::nth_element(scores.begin(), lower, scores.end());
+  std::nth_element(scores.begin() + sorted_before, lower, scores.end());
+  sorted_before = at.lower;
   // Everything behind `lower` is at least as large, so the next order statistic is its minimum.
   const auto upper = at.fraction > 0 ? std::min_element(lower + 1, scores.end()) : lower;
   return ln_interpolated_quantile(*lower, *upper, at.fraction, log_sum_exp);
@@ -18,11 +22,21 @@ double select_quantile(std::span<Float> scores, double log_sum_exp, double tau) 
 }  // namespace
 
 double ln_softmax_quantile(std::span<float> scores, double log_sum_exp, double tau) {
-  return select_quantile(scores, log_sum_exp, tau);
+  std::int64_t sorted_before = 0;
+  return select_quantile(scores, log_sum_exp, tau, sorted_before);
 }
 
 double ln_softmax_quantile(std::span<double> scores, double log_sum_exp, double tau) {
-  return select_quantile(scores, log_sum_exp, tau);
+  std::int64_t sorted_before = 0;
+  return select_quantile(scores, log_sum_exp, tau, sorted_before);
+}
+
+void ln_softmax_quantiles(std::span<float> scores, double log_sum_exp,
+                          std::span<const double> levels, std::span<double> ln_quantiles) {
+  std::int64_t sorted_before = 0;
+  for (std::size_t i = 0; i < levels.size(); ++i) {
+    ln_quantiles[i] = select_quantile(scores, log_sum_exp, levels[i], sorted_before);
+  }
 }
 
 }  // namespace sift

@@ -32,6 +32,10 @@ SIFT_HOST_DEVICE inline QuantilePosition quantile_position(std::int64_t count, d
 double ln_softmax_quantile(std::span<float> scores, double log_sum_exp, double tau);
 double ln_softmax_quantile(std::span<double> scores, double log_sum_exp, double tau);
 
+/// The same for each of `levels` at once: ln_quantiles [levels]. REQUIRES: levels ascend.
+void ln_softmax_quantiles(std::span<float> scores, double log_sum_exp,
+                          std::span<const double> levels, std::span<double> ln_quantiles);
+
 /// The same from the two order statistics around the position. A score of −∞ has probability 0.
 /// REQUIRES: lower_score ≤ upper_score < +∞.
 SIFT_HOST_DEVICE inline double ln_interpolated_quantile(double lower_score, double upper_score,

@@ -80,7 +80,9 @@ class CpuBackend final : public Backend {
       const CacheView cache = segment.sequence->view(layer);
       const float* query = activations.query.data() + segment.row_begin * query_width();
       float* output = activations.attended.data() + segment.row_begin * query_width();
-      if (batch.decode && segment.row_count == 1) {
+      // Decode kernels never hold all scores of a row, which an observer wants.
+      const bool steps = batch.decode && state.score_observer() == nullptr;
+      if (steps && segment.row_count == 1) {
         cpu::attend_decode(state, layer, cache, segment.identity(0), query, output,
                            decode_workspace_);
       } else {

@@ -172,6 +172,7 @@ void RowBlock::score(KeySource source, float* scores) {
 // Scores become weights; keys that the row does not see get 0.
 void RowBlock::weigh_row(std::int64_t row) {
   const bool usable = scan_row(row);
+  if (usable && call_.state.score_observer() != nullptr) show_scores(row);
   if (usable && call_.estimates()) {
     weigh_estimated(row);
   } else if (usable && call_.span.sifts) {
@@ -206,17 +207,34 @@ bool RowBlock::is_usable(std::int64_t row, int group_head, const ScoreScan& scan
   return false;
 }
 
+// A copy of a row's scores in natural logarithms.
+std::span<float> RowBlock::natural_scores(std::int64_t row, int group_head) {
+  const std::span<float> copy(scratch_.copy.data(), static_cast<std::size_t>(call_.visible(row)));
+  const float* row_scores = scores(row, group_head);
+  std::transform(row_scores, row_scores + copy.size(), copy.begin(),
+                 [](float score) { return score * static_cast<float>(kLn2); });
+  return copy;
+}
+
+void RowBlock::show_scores(std::int64_t row) {
+  ScoreObserver& observer = *call_.state.score_observer();
+  const RowIdentity identity = call_.segment.identity(row);
+  if (!observer.wants(identity)) return;
+  for (int g = 0; g < group_; ++g) {
+    const float maximum = scratch_.scans[static_cast<std::size_t>(g)].maximum;
+    const double sum = sum_exp2(scores(row, g), identity.visible, maximum);
+    observer.take(call_.layer, head(g), identity, natural_scores(row, g),
+                  static_cast<double>(maximum) * kLn2 + std::log(sum));
+  }
+}
+
 void RowBlock::weigh_dense(std::int64_t row, int group_head) {
   const RowIdentity identity = call_.segment.identity(row);
   const float maximum = scratch_.scans[static_cast<std::size_t>(group_head)].maximum;
   float* row_scores = scores(row, group_head);
   HeadResult& result = call_.head_result(row, head(group_head));
   const bool records = call_.state.mode(identity) == RowMode::record;
-  const std::span<float> copy(scratch_.copy.data(), static_cast<std::size_t>(identity.visible));
-  if (records) {
-    std::transform(row_scores, row_scores + identity.visible, copy.begin(),
-                   [](float score) { return score * static_cast<float>(kLn2); });
-  }
+  const std::span<float> copy = records ? natural_scores(row, group_head) : std::span<float>();
   const double sum = replace_exp2(row_scores, identity.visible, maximum);
   if (records) {
     const double log_sum_exp = static_cast<double>(maximum) * kLn2 + std::log(sum);

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <span>
 #include <vector>
 
 #include "sift/kernels/cpu/attend_rows.h"
@@ -134,6 +135,8 @@ class RowBlock {
   void weigh_row(std::int64_t row);
   bool scan_row(std::int64_t row);
   bool is_usable(std::int64_t row, int group_head, const ScoreScan& scan);
+  std::span<float> natural_scores(std::int64_t row, int group_head);
+  void show_scores(std::int64_t row);
   void weigh_dense(std::int64_t row, int group_head);
   void weigh_sifted(std::int64_t row);
   HeadSelection exact_selection(std::int64_t row, int group_head);

@@ -1,0 +1,100 @@
+#include "sift/eval/result_json.h"
+
+#include <cmath>
+
+namespace sift {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json fit_json(const PowerLawFit& fit) {
+  return {{"layer", fit.layer},       {"head", fit.head},
+          {"level", fit.level},       {"fitted_rows", fit.fitted_rows},
+          {"all_rows", fit.all_rows}, {"alpha", std::exp(fit.law.ln_alpha)},
+          {"beta", fit.law.beta},     {"r_squared", number_json(fit.r_squared)}};
+}
+
+PowerLawFit parse_fit(const Json& object) {
+  PowerLawFit fit;
+  fit.layer = object.at("layer");
+  fit.head = object.at("head");
+  fit.level = object.at("level");
+  fit.fitted_rows = object.at("fitted_rows");
+  fit.all_rows = object.at("all_rows");
+  fit.law.ln_alpha = std::log(object.at("alpha").get<double>());
+  fit.law.beta = object.at("beta");
+  const Json& score = object.at("r_squared");
+  if (!score.is_null()) fit.r_squared = score.get<double>();
+  return fit;
+}
+
+Json percentiles_json(const std::array<double, 5>& values) {
+  Json object = Json::object();
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    object[std::to_string(std::lround(100 * kSummaryPercentiles[i]))] = number_json(values[i]);
+  }
+  return object;
+}
+
+}  // namespace
+
+Json number_json(const std::optional<double>& value) {
+  return value && std::isfinite(*value) ? Json(*value) : Json(nullptr);
+}
+
+Json attention_json(const Policy& policy, const AttentionTotals& totals) {
+  const AttentionStatistics s = totals.summary();
+  return {{"policy", policy.name},
+          {"realised_sparsity", number_json(s.realised_sparsity)},
+          {"realised_sparsity_after_warmup", number_json(s.realised_sparsity_after_warmup)},
+          {"union_density", number_json(s.union_density)},
+          {"kept_mass", number_json(s.kept_mass)},
+          {"candidate_density", number_json(s.candidate_density)},
+          {"missed_keys", number_json(s.missed_keys)},
+          {"output_error", number_json(s.output_error)},
+          {"k_bytes_read", s.k_bytes_read},
+          {"k_bytes_dense", s.k_bytes_dense},
+          {"v_bytes_read", s.v_bytes_read},
+          {"v_bytes_dense", s.v_bytes_dense},
+          {"sparse_steps", s.sparse_steps},
+          {"dense_steps", s.dense_steps},
+          {"degenerate_fits", s.degenerate_fits},
+          {"ill_determined", s.ill_determined},
+          {"empty_steps", s.empty_steps}};
+}
+
+Json fits_json(std::int64_t request, const QuantileSeries& series,
+               std::span<const PowerLawFit> fits) {
+  Json array = Json::array();
+  for (const PowerLawFit& fit : fits) array.push_back(fit_json(fit));
+  return {{"request", request},
+          {"prompt_tokens", series.first_keys() - 1},
+          {"rows", series.rows()},
+          {"fits", std::move(array)}};
+}
+
+std::vector<PowerLawFit> parse_fits(const Json& object) {
+  std::vector<PowerLawFit> fits;
+  for (const Json& fit : object.at("fits")) fits.push_back(parse_fit(fit));
+  return fits;
+}
+
+Json summaries_json(std::span<const PowerLawSummary> summaries) {
+  Json array = Json::array();
+  for (const PowerLawSummary& summary : summaries) {
+    Json medians = Json::array();
+    for (const double median : summary.layer_medians) medians.push_back(number_json(median));
+    array.push_back(
+        {{"level", summary.level},
+         {"fitted_rows", summary.fitted_rows == 0 ? Json("all") : Json(summary.fitted_rows)},
+         {"fits", summary.fits},
+         {"undefined", summary.undefined},
+         {"r_squared", percentiles_json(summary.percentiles)},
+         {"negative_share", summary.negative_share},
+         {"beta", percentiles_json(summary.beta_percentiles)},
+         {"layer_medians", std::move(medians)}});
+  }
+  return array;
+}
+
+}  // namespace sift
