@@ -14,6 +14,7 @@ void add_compare(CLI::App& root, int& exit_code);
 void add_perplexity(CLI::App& root, int& exit_code);
 void add_analyze(CLI::App& root, int& exit_code);
 void add_bench(CLI::App& root, int& exit_code);
+void add_bench_attention(CLI::App& bench, int& exit_code);
 void add_tokenize(CLI::App& root);
 void add_detokenize(CLI::App& root);
 void add_inspect(CLI::App& root);

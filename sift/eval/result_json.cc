@@ -79,6 +79,32 @@ std::vector<PowerLawFit> parse_fits(const Json& object) {
   return fits;
 }
 
+Json attention_speed_json(const AttentionSpeedOptions& options, const AttentionSpeed& speed) {
+  Json terms = Json::object();
+  for (const TermSpeed& term : speed.terms) terms[term.name] = term.seconds;
+  return {{"backend", options.backend == BackendKind::cpu ? "cpu" : "reference"},
+          {"batch", options.batch},
+          {"context", options.context},
+          {"heads", options.heads},
+          {"kv_heads", options.kv_heads},
+          {"head_dim", options.head_dim},
+          {"dtype", std::string(traits(options.type).name)},
+          {"threads", options.threads},
+          {"repeat", options.repeat},
+          {"copies", speed.copies},
+          {"seconds", speed.seconds},
+          {"minimum_seconds", speed.least_seconds},
+          {"maximum_seconds", speed.most_seconds},
+          {"dense_seconds", speed.dense_seconds},
+          {"times_as_fast_as_dense", speed.dense_seconds / speed.seconds},
+          {"bytes", speed.bytes},
+          {"dense_bytes", speed.dense_bytes},
+          {"bytes_per_second", speed.bytes / speed.seconds},
+          {"dense_bytes_per_second", speed.dense_bytes / speed.dense_seconds},
+          {"term_seconds", terms},
+          {"attention", attention_json(options.policy, speed.attention)}};
+}
+
 Json summaries_json(std::span<const PowerLawSummary> summaries) {
   Json array = Json::array();
   for (const PowerLawSummary& summary : summaries) {

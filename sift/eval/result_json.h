@@ -6,6 +6,7 @@
 
 #include "sift/attention/policy.h"
 #include "sift/attention/statistics.h"
+#include "sift/eval/attention_speed.h"
 #include "sift/eval/power_law_analysis.h"
 
 namespace sift {
@@ -25,6 +26,10 @@ nlohmann::ordered_json fits_json(std::int64_t request, const QuantileSeries& ser
 
 /// The fits of such an object. Throws nlohmann::json::exception for one that lacks a key.
 std::vector<PowerLawFit> parse_fits(const nlohmann::ordered_json& object);
+
+/// What was timed, seconds and bytes of the policy's steps and of dense ones, and the terms.
+nlohmann::ordered_json attention_speed_json(const AttentionSpeedOptions& options,
+                                            const AttentionSpeed& speed);
 
 /// An array, an object for each summary.
 nlohmann::ordered_json summaries_json(std::span<const PowerLawSummary> summaries);

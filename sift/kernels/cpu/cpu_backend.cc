@@ -75,6 +75,7 @@ class CpuBackend final : public Backend {
   }
 
   void attend(int layer, const Batch& batch, Activations& activations) override {
+    omp_set_num_threads(options_.threads);
     for (const Segment& segment : batch.segments) {
       AttentionState& state = segment.sequence->attention();
       const CacheView cache = segment.sequence->view(layer);
