@@ -165,6 +165,7 @@ void add_analyze(CLI::App& root, int& exit_code) {
                   "file that all fits go to as JSON lines, one for each window or completion; one "
                   "that holds some already is gone on with")
       ->type_name("FILE");
+  add_unused(*app, {"--attention"});
   command->model.add_to(*app);
   command->output.add_to(*app);
   add_log_level(*app);

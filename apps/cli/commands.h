@@ -15,6 +15,7 @@ void add_perplexity(CLI::App& root, int& exit_code);
 void add_analyze(CLI::App& root, int& exit_code);
 void add_bench(CLI::App& root, int& exit_code);
 void add_bench_attention(CLI::App& bench, int& exit_code);
+void add_study(CLI::App& root, int& exit_code);
 void add_tokenize(CLI::App& root);
 void add_detokenize(CLI::App& root);
 void add_inspect(CLI::App& root);
@@ -22,6 +23,9 @@ void add_pull(CLI::App& root, int& exit_code);
 void add_policies(CLI::App& root);
 void add_completion(CLI::App& root);
 void add_manual(CLI::App& root);
+
+/// What the kernel calls the processor, as in "AMD EPYC 9B45".
+std::string processor_name();
 
 /// What --version prints.
 std::string version_text();

@@ -89,6 +89,14 @@ std::vector<std::int32_t> corpus_tokens(const Engine& engine, std::string_view n
   return tokens;
 }
 
+std::string fingerprint(std::string_view text) {
+  std::uint64_t hash = 0xcbf29ce484222325U;
+  for (const char byte : text) {
+    hash = (hash ^ static_cast<unsigned char>(byte)) * 0x100000001b3U;
+  }
+  return fmt::format("{:016x}", hash);
+}
+
 std::vector<ForcedTokens> cut_windows(std::span<const std::int32_t> tokens, std::int64_t context,
                                       std::int64_t windows) {
   const std::int64_t available = std::ssize(tokens) / context;

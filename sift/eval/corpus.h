@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -17,6 +18,9 @@ namespace sift {
 /// invalid_argument for an empty text, bad_file naming the line of what is no document.
 std::vector<std::int32_t> corpus_tokens(const Engine& engine, std::string_view name,
                                         std::string_view text);
+
+/// Tells texts apart: 16 hexadecimal digits (FNV-1a).
+std::string fingerprint(std::string_view text);
 
 /// Consecutive windows of `context` tokens, each a request without a prompt. Throws Error
 /// (invalid_argument) when the tokens do not fill `windows` (0: all that they fill, at least one).
