@@ -67,12 +67,29 @@ std::vector<std::int32_t> document_tokens(const Engine& engine, std::string_view
   return tokens;
 }
 
+/// The tokens as they were generated, where the object holds them: encoding their text again may
+/// cut it otherwise.
+std::vector<std::int32_t> completion_tokens(const Tokenizer& tokenizer, const Json& object,
+                                            const std::string& completion) {
+  const auto ids = object.find("token_ids");
+  if (ids == object.end()) return tokenizer.encode(completion, ParseSpecial::yes);
+  std::vector<std::int32_t> tokens;
+  for (const Json& id : *ids) {
+    if (!id.is_number_integer() || id < 0 || id >= tokenizer.size()) {
+      throw Error(ErrorKind::bad_file, fmt::format("token id {} of a completion, expected 0 to {}",
+                                                   id.dump(), tokenizer.size() - 1));
+    }
+    tokens.push_back(id.get<std::int32_t>());
+  }
+  return tokens;
+}
+
 ForcedTokens completion_request(const Tokenizer& tokenizer, const std::string& prompt,
-                                const std::string& completion) {
+                                const std::vector<std::int32_t>& completion) {
   ForcedTokens request;
   request.tokens = tokenizer.encode_prompt(prompt, ParseSpecial::yes);
   request.prompt_tokens = std::ssize(request.tokens);
-  append(request.tokens, tokenizer.encode(completion, ParseSpecial::yes));
+  append(request.tokens, completion);
   return request;
 }
 
@@ -123,8 +140,10 @@ std::vector<ForcedTokens> completion_requests(const Engine& engine, std::string_
     const std::optional<std::string> prompt = find_string(object, "prompt");
     const std::optional<std::string> completion = find_string(object, "completion");
     if (!prompt || !completion) refuse_line(name, line, kExpected);
-    if (completion->empty()) return;
-    requests.push_back(completion_request(engine.tokenizer(), *prompt, *completion));
+    const std::vector<std::int32_t> tokens =
+        completion_tokens(engine.tokenizer(), object, *completion);
+    if (tokens.empty()) return;
+    requests.push_back(completion_request(engine.tokenizer(), *prompt, tokens));
   });
   if (requests.empty()) {
     throw Error(ErrorKind::invalid_argument, fmt::format("{} holds no completion", name));

@@ -28,8 +28,9 @@ std::vector<ForcedTokens> cut_windows(std::span<const std::int32_t> tokens, std:
                                       std::int64_t windows);
 
 /// The completions of a task, JSON objects a line with "prompt" and "completion" (the text of a
-/// prompt holds its special tokens), as requests whose prompt is the prompt. A first line without
-/// either is taken for the settings of the run. Throws Error: bad_file naming the line of what is
+/// prompt holds its special tokens) and, where it is known, "token_ids" of the completion, as
+/// requests whose prompt is the prompt. A first line without either is taken for the settings of
+/// the run. Throws Error: bad_file naming the line of what is
 /// no completion, invalid_argument when there is none.
 std::vector<ForcedTokens> completion_requests(const Engine& engine, std::string_view name,
                                               std::string_view text);

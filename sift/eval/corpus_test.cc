@@ -103,6 +103,16 @@ TEST_F(Corpus, TakesCompletionsBehindTheirPrompts) {
   const Tokens completion = encode("It is 4.", ParseSpecial::yes);
   expected.insert(expected.end(), completion.begin(), completion.end());
   EXPECT_EQ(requests[0].tokens, expected);
+  const auto exact = completion_requests(
+      *engine_, "runs.jsonl", R"({"prompt": "a", "completion": "It", "token_ids": [7, 8, 9]})");
+  EXPECT_EQ(Tokens(exact[0].tokens.end() - 3, exact[0].tokens.end()), Tokens({7, 8, 9}));
+  EXPECT_EQ(std::ssize(exact[0].tokens), exact[0].prompt_tokens + 3);
+  for (const char* ids : {"[-1]", "[1.5]", "[100000]"}) {
+    EXPECT_THROW(completion_requests(*engine_, "runs.jsonl",
+                                     R"({"prompt": "a", "completion": "It", "token_ids": )" +
+                                         std::string(ids) + "}"),
+                 Error);
+  }
   EXPECT_THAT(message(ErrorKind::bad_file,
                       [&] {
                         completion_requests(*engine_, "runs.jsonl",

@@ -18,9 +18,10 @@ TIMED = ("attention_speed", "decode_speed")
 
 
 def untimed(path):
-    """The lines of a study, without those that hold times."""
-    return [line for line in path.read_text().splitlines()
-            if json.loads(line).get("cell", {}).get("kind") not in TIMED]
+    """The settings and results of a study, without those that hold times."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [lines[0]["settings"],
+            *[line for line in lines[1:] if line["cell"]["kind"] not in TIMED]]
 
 
 class Study(CommandTest):
@@ -33,9 +34,9 @@ class Study(CommandTest):
         document = {"prefix": "the rain in ano", "gold_completion": "ther town " * 20}
         cls.C4.write_text((json.dumps(document) + "\n") * 6)
 
-    def command(self, folder, *options):
+    def command(self, folder, *options, context=256):
         return ["study", "paper", *MODEL, "--out", folder, "--wikitext", self.TEXT, "--c4", self.C4,
-                "--context", 128, "--quick", *options]
+                "--context", context, "--quick", *options]
 
     def test_power_law(self):
         fits = FOLDER / "fits.jsonl"
@@ -105,7 +106,7 @@ class Study(CommandTest):
         self.expect_cases(2, [
             ([*command, "--backend", "cuda"], "bench/gpu/run times the CUDA kernels"),
             ([*command, "--heads", 10], "10 heads, 3 key-value heads"),
-            ([*command, "--context", 1], "--context is '1'"),
+            (["bench", "attention", "--context", 1], "--context is '1'"),
         ])
 
     def test_study_survives_kills(self):
@@ -160,10 +161,10 @@ class Study(CommandTest):
         file = FOLDER / "file"
         file.write_text("notes")
         self.expect(sift(*self.command(file / "inside")), 4, "cannot make the folder .*file/inside")
-        self.expect(sift(*self.command(FOLDER / "b", "--context", 600)), 2,
+        self.expect(sift(*self.command(FOLDER / "b", context=600)), 2,
                     "600 tokens asked for, but the model has a context of 512")
         self.expect(sift(*self.command(FOLDER / "c", "--windows", 99)), 2,
-                    "wikitext2: 99 windows of 128 tokens")
+                    "wikitext2: 99 windows of 256 tokens")
 
 
 if __name__ == "__main__":

@@ -115,7 +115,7 @@ def perplexity_figure(study, text, chart, title, caption):
 
 def logarithmic(axis, low, high):
     """A logarithmic y-axis with a few plain numbers."""
-    ticks = [value * 10 ** power for power in range(1, 6) for value in (1, 1.5, 2, 3, 5, 7)]
+    ticks = [value * 10 ** power for power in range(1, 6) for value in (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 7)]
     shown = [tick for tick in ticks if 0.95 * low <= tick <= 1.05 * high]
     axis.set_yscale("log")
     axis.set_yticks(shown, [f"{tick:g}" for tick in shown])
@@ -144,10 +144,10 @@ def frontier_figure(study, text):
     drawing, axes = panels(2, width=3.9, height=4.2, sharey=True)
     names = list(dict.fromkeys(point[0] for point in points))
     for index, name in enumerate(names):
-        members = [point for point in points if point[0] == name]
+        members = sorted((point for point in points if point[0] == name),
+                         key=lambda point: point[3])
         for axis, column in zip(axes, (3, 4)):
-            ordered = sorted(members, key=lambda point, column=column: point[column])
-            axis.plot([point[column] for point in ordered], [point[2] for point in ordered],
+            axis.plot([point[column] for point in members], [point[2] for point in members],
                       label=name, **look(index), linewidth=0.9)
     axes[0].set_ylabel("perplexity, difference to full")
     axes[0].set_xlabel("K and V bytes read, of dense")
@@ -155,6 +155,7 @@ def frontier_figure(study, text):
     axes[1].set_xlabel(f"time per token behind {depth} tokens [ms]")
     for axis in axes:
         axis.set_yscale("symlog", linthresh=0.1)
+        axis.yaxis.set_major_formatter("{x:g}")
         axis.axhline(0, color="black", linewidth=0.6)
     legend_below(drawing, axes, columns=3)
     table = ("Frontier: a point for each policy and setting",

@@ -21,7 +21,7 @@ def policies(cells):
 
 def latency_figure(study):
     batches = by_batch(study)
-    drawing, axes = panels(len(batches), width=2.9, height=3.1)
+    drawing, axes = panels(len(batches), width=2.9, height=3.1, sharey=True)
     for axis, (batch, cells) in zip(axes, batches.items()):
         contexts = sorted({cell["cell"]["context"] for cell in cells})
         for index, policy in enumerate(policies(cells)):
@@ -34,7 +34,8 @@ def latency_figure(study):
         axis.loglog(contexts, [1e6 * seconds for seconds in dense], color="black", linestyle="--",
                     label="dense")
         axis.set_xticks(contexts, [str(context) for context in contexts])
-        axis.minorticks_off()
+        axis.set_xticks([], minor=True)
+        axis.yaxis.set_major_formatter("{x:g}")
         axis.set_title(f"batch {batch}")
         axis.set_xlabel("keys")
     axes[0].set_ylabel("time of a step, one layer [µs]")
