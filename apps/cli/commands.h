@@ -13,6 +13,7 @@ void add_chat(CLI::App& root);
 void add_compare(CLI::App& root, int& exit_code);
 void add_perplexity(CLI::App& root, int& exit_code);
 void add_analyze(CLI::App& root, int& exit_code);
+void add_eval(CLI::App& root, int& exit_code);
 void add_bench(CLI::App& root, int& exit_code);
 void add_bench_attention(CLI::App& bench, int& exit_code);
 void add_study(CLI::App& root, int& exit_code);

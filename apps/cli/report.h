@@ -7,7 +7,7 @@
 
 #include "apps/cli/common.h"
 #include "sift/engine/engine.h"
-#include "sift/eval/result_json.h"
+#include "sift/eval/attention_json.h"
 
 namespace sift::cli {
 

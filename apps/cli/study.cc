@@ -20,6 +20,7 @@
 #include "sift/eval/corpus.h"
 #include "sift/eval/result_lines.h"
 #include "sift/eval/study_run.h"
+#include "sift/eval/study_tasks.h"
 
 namespace sift::cli {
 namespace {
@@ -36,11 +37,13 @@ struct PaperCommand {
   std::string folder;
   std::string wikitext = "../shared/data/wikitext2/wiki.test.raw";
   std::string c4 = "../shared/data/c4-sample/c4.jsonl";
+  std::string task_data = "../shared/data";
   std::int64_t windows = 0;
 
   int run() {
     plan.windows = windows != 0 ? windows : plan.quick ? 2 : 8;
     const StudyCells cells = paper_cells(plan);
+    const StudyTasks tasks = paper_tasks(plan);
     JsonOutput json(output);
     const std::string results = prepare_folder() + "/cells.jsonl";
     const std::map<std::string, std::string> texts = {{"wikitext2", read_text(wikitext)},
@@ -49,7 +52,10 @@ struct PaperCommand {
     for (const LeftOut& policy : cells.left_out) {
       log_warning("{} is left out: {}", policy.policy, policy.why);
     }
-    const std::int64_t ran = run_cells(cells, texts, lines);
+    const auto engine = load_engine(model);
+    catch_interrupts();
+    const std::int64_t ran = run_cells(*engine, cells, texts, lines);
+    if (!interrupted()) run_tasks(*engine, tasks);
     const Json summary = {{"results", lines.path()},
                           {"cells", cells.cells.size()},
                           {"finished", lines.lines().size()},
@@ -114,15 +120,14 @@ struct PaperCommand {
   }
 
   /// Runs what the file does not hold yet and returns how many cells that were.
-  std::int64_t run_cells(const StudyCells& cells, const std::map<std::string, std::string>& texts,
+  std::int64_t run_cells(Engine& engine, const StudyCells& cells,
+                         const std::map<std::string, std::string>& texts,
                          ResultLines& lines) const {
     std::set<std::string> finished;
     for (const std::string& line : lines.lines()) {
       finished.insert(Json::parse(line).at("cell").dump());
     }
-    const auto engine = load_engine(model);
-    catch_interrupts();
-    StudyRunner runner(*engine, plan, encode(*engine, texts), [] { return !interrupted(); });
+    StudyRunner runner(engine, plan, encode(engine, texts), [] { return !interrupted(); });
     Progress progress("study", std::ssize(cells.cells));
     std::int64_t done = 0;
     std::int64_t ran = 0;
@@ -136,6 +141,26 @@ struct PaperCommand {
     }
     progress.update(done, "done");
     return ran;
+  }
+
+  void run_tasks(Engine& engine, const StudyTasks& tasks) const {
+    Json about = settings({});
+    for (const char* key : {"study", "quick", "context", "windows"}) about.erase(key);
+    Progress progress("tasks", std::ssize(tasks.tasks));
+    std::int64_t done = 0;
+    std::set<std::string> missing;
+    for (const StudyTask& task : tasks.tasks) {
+      progress.update(done++, task.task + ", " + task.policy);
+      if (!std::filesystem::exists(task_data + "/" + task.data)) {
+        if (missing.insert(task.task).second) {
+          log_warning("{} is left out: there is no {}/{}", task.task, task_data, task.data);
+        }
+        continue;
+      }
+      if (!run_study_task(engine, task, task_data, folder, about, [] { return !interrupted(); })) {
+        return;
+      }
+    }
   }
 };
 
@@ -166,6 +191,11 @@ void add_study(CLI::App& root, int& exit_code) {
       ->capture_default_str();
   app->add_option("--c4", command->c4, "documents of C4 as JSON lines")
       ->type_name("FILE")
+      ->capture_default_str();
+  app->add_option("--task-data", command->task_data,
+                  "folder with gsm8k/test.jsonl, ifeval/input_data.jsonl and "
+                  "longgenbench/Dataset_short.json; a task without its file is left out")
+      ->type_name("DIR")
       ->capture_default_str();
   add_unused(*app, {"--attention"});
   command->model.add_to(*app);

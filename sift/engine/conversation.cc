@@ -2,31 +2,11 @@
 
 #include <utility>
 
-#include "sift/core/error.h"
-#include "sift/model/model.h"
+#include "sift/engine/chat_prompt.h"
 #include "sift/tokenizer/tokenizer.h"
 
 namespace sift {
 namespace {
-
-ChatTemplate read_template(const Engine& engine) {
-  const std::string& source = engine.tokenizer().chat_template();
-  if (source.empty()) {
-    throw Error(ErrorKind::bad_file, engine.options().model_path +
-                                         ": metadata has no tokenizer.chat_template, so the model "
-                                         "cannot chat");
-  }
-  try {
-    return ChatTemplate(source);
-  } catch (const Error& error) {
-    throw Error(error.kind(),
-                engine.options().model_path + ": tokenizer.chat_template: " + error.what());
-  }
-}
-
-std::string token_text(const Tokenizer& tokenizer, const std::optional<std::int32_t>& id) {
-  return id ? std::string(tokenizer.token_bytes(*id)) : "";
-}
 
 std::string join(const std::vector<TextSegment>& segments) {
   std::string text;
@@ -51,7 +31,7 @@ Conversation::Conversation(Engine& engine, const Policy& policy, std::string sys
     : engine_(engine),
       policy_(policy),
       system_(std::move(system)),
-      template_(read_template(engine)) {
+      template_(read_chat_template(engine)) {
   clear();
 }
 
@@ -70,19 +50,10 @@ void Conversation::set_policy(const Policy& policy) {
   policy_ = policy;
 }
 
-std::vector<TextSegment> Conversation::render() const {
-  const Tokenizer& tokenizer = engine_.tokenizer();
-  ChatRequest request;
-  request.messages_json = messages_json(messages_);
-  request.bos_token = token_text(tokenizer, tokenizer.bos_id());
-  request.eos_token = token_text(tokenizer, tokenizer.eos_id());
-  return template_.render(request);
-}
-
 // The tokens that were generated stay as they are: encoding their text again may cut it otherwise,
 // and then nothing that is cached could be used.
 std::vector<std::int32_t> Conversation::next_prompt() {
-  const std::vector<TextSegment> segments = render();
+  const std::vector<TextSegment> segments = render_chat(engine_, template_, messages_);
   std::string text = join(segments);
   const bool continues = !ids_.empty() && text.starts_with(text_);
   std::vector<std::int32_t> ids = continues ? ids_ : std::vector<std::int32_t>();

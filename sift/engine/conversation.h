@@ -40,7 +40,6 @@ class Conversation {
   std::int64_t tokens() const { return static_cast<std::int64_t>(ids_.size()); }
 
  private:
-  std::vector<TextSegment> render() const;
   std::vector<std::int32_t> next_prompt();
   void forget_turn(std::string& text_before);
 

@@ -2,43 +2,28 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <functional>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 
 #include "sift/core/error.h"
+#include "sift/eval/json_documents.h"
 #include "sift/tokenizer/tokenizer.h"
 
 namespace sift {
 namespace {
 
-using Json = nlohmann::json;
+using Json = nlohmann::ordered_json;
 
 /// The string of a member, if it is there and one.
-std::optional<std::string> find_string(const Json& object, const char* key) {
-  const auto found = object.find(key);
-  if (found == object.end() || !found->is_string()) return std::nullopt;
+std::optional<std::string> find_string(const JsonDocument& document, const char* key) {
+  const auto found = document.value.find(key);
+  if (found == document.value.end() || !found->is_string()) return std::nullopt;
   return found->get<std::string>();
 }
 
-[[noreturn]] void refuse_line(std::string_view name, std::int64_t line, std::string_view expected) {
+[[noreturn]] void refuse(const JsonDocument& document, std::string_view expected) {
   throw Error(ErrorKind::bad_file,
-              fmt::format("line {} of {}: expected a JSON object with {}", line, name, expected));
-}
-
-/// Calls `take` with the object of each line that is not empty, and the line's number from 1.
-void for_each_line(std::string_view name, std::string_view text, std::string_view expected,
-                   const std::function<void(const Json&, std::int64_t)>& take) {
-  for (std::int64_t number = 1; !text.empty(); ++number) {
-    const std::string_view line = text.substr(0, text.find('\n'));
-    text.remove_prefix(std::min(text.size(), line.size() + 1));
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    const Json object = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (!object.is_object()) refuse_line(name, number, expected);
-    take(object, number);
-  }
+              fmt::format("{}: expected a JSON object with {}", document.where, expected));
 }
 
 void append(std::vector<std::int32_t>& tokens, const std::vector<std::int32_t>& more) {
@@ -55,24 +40,24 @@ std::vector<std::int32_t> document_tokens(const Engine& engine, std::string_view
                                                  name));
   }
   std::vector<std::int32_t> tokens;
-  for_each_line(name, text, kExpected, [&](const Json& object, std::int64_t line) {
-    std::optional<std::string> document = find_string(object, "text");
-    const std::optional<std::string> prefix = find_string(object, "prefix");
-    const std::optional<std::string> completion = find_string(object, "gold_completion");
+  for (const JsonDocument& line : read_json_documents({std::string(name), std::string(text)})) {
+    std::optional<std::string> document = find_string(line, "text");
+    const std::optional<std::string> prefix = find_string(line, "prefix");
+    const std::optional<std::string> completion = find_string(line, "gold_completion");
     if (!document && prefix && completion) document = *prefix + *completion;
-    if (!document) refuse_line(name, line, kExpected);
+    if (!document) refuse(line, kExpected);
     append(tokens, tokenizer.encode(*document, ParseSpecial::no));
     tokens.push_back(*tokenizer.eos_id());
-  });
+  }
   return tokens;
 }
 
 /// The tokens as they were generated, where the object holds them: encoding their text again may
 /// cut it otherwise.
-std::vector<std::int32_t> completion_tokens(const Tokenizer& tokenizer, const Json& object,
+std::vector<std::int32_t> completion_tokens(const Tokenizer& tokenizer, const JsonDocument& line,
                                             const std::string& completion) {
-  const auto ids = object.find("token_ids");
-  if (ids == object.end()) return tokenizer.encode(completion, ParseSpecial::yes);
+  const auto ids = line.value.find("token_ids");
+  if (ids == line.value.end()) return tokenizer.encode(completion, ParseSpecial::yes);
   std::vector<std::int32_t> tokens;
   for (const Json& id : *ids) {
     if (!id.is_number_integer() || id < 0 || id >= tokenizer.size()) {
@@ -135,16 +120,18 @@ std::vector<ForcedTokens> completion_requests(const Engine& engine, std::string_
                                               std::string_view text) {
   constexpr std::string_view kExpected = R"("prompt" and "completion")";
   std::vector<ForcedTokens> requests;
-  for_each_line(name, text, kExpected, [&](const Json& object, std::int64_t line) {
-    if (line == 1 && !object.contains("prompt") && !object.contains("completion")) return;
-    const std::optional<std::string> prompt = find_string(object, "prompt");
-    const std::optional<std::string> completion = find_string(object, "completion");
-    if (!prompt || !completion) refuse_line(name, line, kExpected);
+  for (const JsonDocument& line : read_json_documents({std::string(name), std::string(text)})) {
+    const bool is_header = !line.value.contains("prompt") && !line.value.contains("completion");
+    if (line.index == 0 && is_header) continue;
+    const std::optional<std::string> prompt = find_string(line, "prompt");
+    const std::optional<std::string> completion = find_string(line, "completion");
+    if (!prompt || !completion) refuse(line, kExpected);
     const std::vector<std::int32_t> tokens =
-        completion_tokens(engine.tokenizer(), object, *completion);
-    if (tokens.empty()) return;
-    requests.push_back(completion_request(engine.tokenizer(), *prompt, tokens));
-  });
+        completion_tokens(engine.tokenizer(), line, *completion);
+    if (!tokens.empty()) {
+      requests.push_back(completion_request(engine.tokenizer(), *prompt, tokens));
+    }
+  }
   if (requests.empty()) {
     throw Error(ErrorKind::invalid_argument, fmt::format("{} holds no completion", name));
   }

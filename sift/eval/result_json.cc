@@ -42,27 +42,6 @@ Json number_json(const std::optional<double>& value) {
   return value && std::isfinite(*value) ? Json(*value) : Json(nullptr);
 }
 
-Json attention_json(const Policy& policy, const AttentionTotals& totals) {
-  const AttentionStatistics s = totals.summary();
-  return {{"policy", policy.name},
-          {"realised_sparsity", number_json(s.realised_sparsity)},
-          {"realised_sparsity_after_warmup", number_json(s.realised_sparsity_after_warmup)},
-          {"union_density", number_json(s.union_density)},
-          {"kept_mass", number_json(s.kept_mass)},
-          {"candidate_density", number_json(s.candidate_density)},
-          {"missed_keys", number_json(s.missed_keys)},
-          {"output_error", number_json(s.output_error)},
-          {"k_bytes_read", s.k_bytes_read},
-          {"k_bytes_dense", s.k_bytes_dense},
-          {"v_bytes_read", s.v_bytes_read},
-          {"v_bytes_dense", s.v_bytes_dense},
-          {"sparse_steps", s.sparse_steps},
-          {"dense_steps", s.dense_steps},
-          {"degenerate_fits", s.degenerate_fits},
-          {"ill_determined", s.ill_determined},
-          {"empty_steps", s.empty_steps}};
-}
-
 Json fits_json(std::int64_t request, const QuantileSeries& series,
                std::span<const PowerLawFit> fits) {
   Json array = Json::array();

@@ -4,8 +4,7 @@
 #include <optional>
 #include <span>
 
-#include "sift/attention/policy.h"
-#include "sift/attention/statistics.h"
+#include "sift/eval/attention_json.h"
 #include "sift/eval/attention_speed.h"
 #include "sift/eval/power_law_analysis.h"
 
@@ -15,9 +14,6 @@ namespace sift {
 
 /// A number, or null for nothing and for what is not finite.
 nlohmann::ordered_json number_json(const std::optional<double>& value);
-
-/// The `attention` object.
-nlohmann::ordered_json attention_json(const Policy& policy, const AttentionTotals& totals);
 
 /// {"request", "prompt_tokens", "rows", "fits": [{"layer", "head", "level", "fitted_rows",
 /// "all_rows", "alpha", "beta", "r_squared"}]} of one request.

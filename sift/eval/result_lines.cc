@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "sift/core/error.h"
+#include "sift/eval/json_documents.h"
 
 namespace sift {
 namespace {
@@ -23,18 +24,6 @@ constexpr std::string_view kHeaderBegin = R"({"settings":)";
 [[noreturn]] void refuse_header(const std::string& path) {
   throw Error(ErrorKind::bad_file,
               fmt::format(R"({} is no file of results: its first line has no "settings")", path));
-}
-
-/// What one line holds. Numbers that JSON does not have, as NaN, are no JSON.
-Json parse_line(const std::string& path, std::size_t number, const std::string& line) {
-  Json object = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-  if (!object.is_object()) {
-    throw Error(ErrorKind::bad_file,
-                fmt::format("line {} of {} is no result: expected a JSON object (JSON has no NaN "
-                            "and no infinity)",
-                            number, path));
-  }
-  return object;
 }
 
 /// Throws for the first setting that differs.
@@ -96,7 +85,9 @@ void ResultLines::resume(const std::string& settings) {
   std::size_t begin = 0;
   for (std::size_t end = text.find('\n'); end != std::string::npos; end = text.find('\n', begin)) {
     const std::string line = text.substr(begin, end - begin);
-    const Json object = parse_line(path_, lines_.size() + (begin == 0 ? 1 : 2), line);
+    const std::size_t number = lines_.size() + (begin == 0 ? 1 : 2);
+    // Numbers that JSON does not have, as NaN, are no JSON.
+    const Json object = parse_json_object(line, fmt::format("{}: line {}", path_, number));
     if (begin == 0) {
       if (!object.contains("settings")) refuse_header(path_);
       compare_settings(path_, object["settings"], Json::parse(settings));

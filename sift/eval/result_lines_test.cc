@@ -80,9 +80,9 @@ TEST_F(ResultLinesTest, RefusesWhatIsNoResultAndLeavesIt) {
   const std::string header = R"({"settings":{"model":"m","windows":2}})"
                              "\n";
   put(header + "{\"cell\":1}\n{\"perplexity\":NaN}\n");
-  EXPECT_THAT(message(ErrorKind::bad_file), HasSubstr("line 3 of " + path_));
+  EXPECT_THAT(message(ErrorKind::bad_file), HasSubstr(path_ + ": line 3: "));
   put(header + "[]\n");
-  EXPECT_THAT(message(ErrorKind::bad_file), HasSubstr("line 2 of " + path_));
+  EXPECT_THAT(message(ErrorKind::bad_file), HasSubstr(path_ + ": line 2: "));
   for (const char* text : {"notes of mine", "{\"a\":1}\n", "\n"}) {
     put(text);
     EXPECT_THAT(message(ErrorKind::bad_file), HasSubstr(path_));

@@ -70,7 +70,7 @@ class Study(CommandTest):
         self.assertEqual(json.loads(run.stdout)["requests"], 1)
         path.write_text('{"prompt": 1}\n')
         self.expect(sift("analyze", "powerlaw", *MODEL, "--completions", path), 3,
-                    "line 1 of .*completions.jsonl: expected a JSON object")
+                    "completions.jsonl: line 1: expected a JSON object")
 
     def test_power_law_that_cannot_be(self):
         command = ["analyze", "powerlaw", *MODEL]
@@ -92,7 +92,7 @@ class Study(CommandTest):
         broken = FOLDER / "broken.jsonl"
         broken.write_text('{"prefix": "a"}\n')
         self.expect(sift("perplexity", *MODEL, "--text", broken, "--context", 64), 3,
-                    "line 1 of .*broken.jsonl: expected a JSON object with \"text\"")
+                    "broken.jsonl: line 1: expected a JSON object with \"text\"")
 
     def test_bench_attention(self):
         command = ["bench", "attention", "--context", 256, "--repeat", 3, "--threads", 1, "--json"]
@@ -133,7 +133,7 @@ class Study(CommandTest):
         shutil.copytree(whole, broken)
         path = broken / "cells.jsonl"
         path.write_text(path.read_text().replace('"perplexity":', '"perplexity":NaN,"was":', 1))
-        self.expect(sift(*self.command(broken)), 3, "line .* of .*with_nan/cells.jsonl is no result")
+        self.expect(sift(*self.command(broken)), 3, "with_nan/cells.jsonl: line .*not JSON")
         self.expect(sift(*self.command(whole, "--windows", 1)), 2, "there windows is 2, here 1")
 
     def plot(self, folder):
