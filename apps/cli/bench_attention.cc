@@ -13,6 +13,7 @@
 #include "sift/core/error.h"
 #include "sift/core/threads.h"
 #include "sift/eval/attention_speed.h"
+#include "sift/eval/result_json.h"
 
 namespace sift::cli {
 namespace {

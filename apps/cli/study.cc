@@ -157,8 +157,13 @@ struct PaperCommand {
         }
         continue;
       }
-      if (!run_study_task(engine, task, task_data, folder, about, [] { return !interrupted(); })) {
-        return;
+      try {
+        const auto proceed = [] { return !interrupted(); };
+        if (!run_study_task(engine, task, task_data, folder, about, proceed)) return;
+      } catch (const Error& error) {
+        // Answers may need more context than the model has.
+        if (error.kind() != ErrorKind::invalid_argument) throw;
+        log_warning("{} with {} is left out: {}", task.task, task.policy, error.what());
       }
     }
   }

@@ -14,6 +14,7 @@
 #include "sift/eval/perplexity.h"
 #include "sift/eval/task.h"
 #include "sift/eval/task_run.h"
+#include "sift/tokenizer/tokenizer.h"
 
 namespace sift {
 namespace {
@@ -107,8 +108,9 @@ bool run_study_task(Engine& engine, const StudyTask& task, const std::string& da
   const std::string data = data_folder + "/" + task.data;
   const Task loaded = load_task(find_task(task.task), {data, read_file(data)});
   const std::vector<std::int64_t> order = sample_order(loaded, task.samples, /*seed=*/0);
-  const TaskOptions options =
+  TaskOptions options =
       task_options(*loaded.definition, evaluation_policy(parse_policy(task.policy)));
+  if (engine.tokenizer().chat_template().empty()) options.format = PromptFormat::plain;
   const std::string completions = folder + "/completions";
   std::error_code error;
   std::filesystem::create_directories(completions, error);

@@ -33,7 +33,8 @@ struct StudyTasks {
 StudyTasks paper_tasks(const StudyPlan& plan);
 
 /// Runs what `folder`/completions does not hold yet of a task whose data lie in `data_folder`.
-/// `model` says what was run, and stands in the file's settings. False when `proceed` ended it. A
+/// `model` says what was run, and stands in the file's settings. A model without a chat template
+/// gets plain prompts; the settings say so. False when `proceed` ended it. A
 /// data file that is missing throws Error (input_output); else throws as run_task().
 bool run_study_task(Engine& engine, const StudyTask& task, const std::string& data_folder,
                     const std::string& folder, const nlohmann::ordered_json& model,

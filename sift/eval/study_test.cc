@@ -4,6 +4,9 @@
 
 #include <bit>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -14,6 +17,7 @@
 #include "sift/eval/perplexity.h"
 #include "sift/eval/study_cells.h"
 #include "sift/eval/study_run.h"
+#include "sift/eval/study_tasks.h"
 #include "sift/model/random_model.h"
 #include "sift/sampler/random.h"
 
@@ -238,6 +242,55 @@ TEST_F(StudyRun, RefusesWindowsThatCannotBe) {
   plan_.context = 513;
   EXPECT_THAT(message(plan_),
               HasSubstr("513 tokens asked for, but the model has a context of 512"));
+}
+
+TEST(StudyTasks, CompareFullSiftedAndLargest) {
+  for (const bool quick : {false, true}) {
+    std::map<std::string, int> runs;
+    for (const StudyTask& task : paper_tasks({.quick = quick}).tasks) {
+      runs[task.task + ", " + task.series.substr(0, 4)] += 1;
+      EXPECT_GE(task.samples, 30);
+    }
+    EXPECT_EQ(runs.at("gsm8k, Full"), 1);
+    EXPECT_EQ(runs.at("gsm8k, Sift"), quick ? 2 : 4);
+    EXPECT_EQ(runs.at("gsm8k, Top-"), quick ? 2 : 4);
+    EXPECT_EQ(runs.contains("longgenbench, Sift"), !quick);
+  }
+}
+
+TEST(StudyTasks, AddAnswersToWhatIsThere) {
+  const std::filesystem::path folder =
+      std::filesystem::path(testing::TempDir()) / ("tasks_" + std::to_string(getpid()));
+  std::filesystem::create_directories(folder / "gsm8k");
+  const std::string path = (folder / "model.gguf").string();
+  write_random_llama(path, {.context = 1024});
+  std::ofstream(folder / "gsm8k" / "test.jsonl")
+      << R"({"question": "How many?", "answer": "One. #### 1"})"
+         "\n"
+      << R"({"question": "How far?", "answer": "Two. #### 2"})"
+         "\n";
+  EngineOptions options;
+  options.model_path = path;
+  Engine engine(options);
+  const StudyTask task{"gsm8k", "gsm8k/test.jsonl", "topk:keep=0.5", "Top-k", 2};
+  const auto run = [&](const std::function<bool()>& proceed) {
+    return run_study_task(engine, task, folder.string(), folder.string(), {{"model", "m"}},
+                          proceed);
+  };
+  const auto content = [&] {
+    std::ifstream file(folder / "completions" / "gsm8k-topk-keep-0.5.jsonl");
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  };
+  int tokens = 0;
+  EXPECT_FALSE(run([&] { return ++tokens < 4; }));
+  EXPECT_TRUE(run([] { return true; }));
+  const std::string whole = content();
+  EXPECT_EQ(std::ranges::count(whole, '\n'), 3);
+  EXPECT_TRUE(run([] { return true; }));
+  EXPECT_EQ(content(), whole);
+  std::filesystem::remove(folder / "gsm8k" / "test.jsonl");
+  EXPECT_THROW(run([] { return true; }), Error);
+  std::filesystem::remove_all(folder);
 }
 
 }  // namespace

@@ -115,7 +115,8 @@ def perplexity_figure(study, text, chart, title, caption):
 
 def logarithmic(axis, low, high):
     """A logarithmic y-axis with a few plain numbers."""
-    ticks = [value * 10 ** power for power in range(1, 6) for value in (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 7)]
+    steps = (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 7)
+    ticks = [step * 10 ** power for power in range(1, 6) for step in steps]
     shown = [tick for tick in ticks if 0.95 * low <= tick <= 1.05 * high]
     axis.set_yscale("log")
     axis.set_yticks(shown, [f"{tick:g}" for tick in shown])
@@ -163,7 +164,7 @@ def frontier_figure(study, text):
               "time per token [ms]"],
              [[name, policy, f"{difference:+.3f}", number(share), number(time, 2)]
               for name, policy, difference, share, time in points])
-    return Figure("frontier", f"Which policy to use: quality against bytes and time, {text_name(text)}",
+    return Figure("frontier", f"Which policy to use: quality, bytes and time, {text_name(text)}",
                   "Lower and further left is better. Differences below 0.1 are drawn on a linear "
                   "scale, larger ones on a logarithmic one.", drawing, [table])
 
@@ -174,7 +175,8 @@ CHARTS = [
      "Top-k and H2O at fixed shares of the keys."),
     ("compensation", "What stands in for the keys left out",
      "The paper's variant (w = 128) beside compensation of the mass that was left out, "
-     "calibration on a prompt, and adaptation of the threshold."),
+     "calibration on a prompt (whose rows run dense and are scored too), and adaptation of the "
+     "threshold."),
     ("fits", "Other fits and thresholds",
      "Fits of the law other than least squares, thresholds on scores before the softmax, and a "
      "warm-up that ends by itself, all without compensation."),

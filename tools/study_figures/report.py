@@ -3,6 +3,8 @@
 import base64
 import html
 
+from . import tasks
+
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
        color: #222; }
@@ -97,6 +99,8 @@ def write(study, figures, folder):
     page = (f"<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>SiftAttention on "
             f"{model}</title><style>{STYLE}</style></head><body><h1>SiftAttention on {model}</h1>"
             f"{facts(study)}<ul>{contents}</ul>"
-            + "".join(section(figure, folder) for figure in figures) + samples(study)
+            + "".join(section(figure, folder) for figure in figures)
+            + "".join(f"<p>{html.escape(sentence)}</p>" for sentence in tasks.too_few(study))
+            + samples(study)
             + "</body></html>\n")
     (folder / "report.html").write_text(page, encoding="utf-8")
