@@ -117,13 +117,12 @@ DecodeBlocks DecodeAttention::ready_kernels(bool estimates, int processors) cons
       std::min({fit.dense, fit.scores, fit.values, estimates ? fit.candidates : fit.values});
   kChecks.require(least >= 1, "the number of blocks that fit a multiprocessor", least,
                   "at least 1");
-  // Blocks beyond those that fit let the device deal items; many that find none would take time.
   const std::int64_t items =
       (capacity_.keys / kLeastItemKeys + capacity_.batch) * capacity_.kv_heads;
-  const auto dealt = [&](int per_processor) {
-    return static_cast<int>(std::min<std::int64_t>(items, 4 * per_processor * processors));
+  const auto blocks = [&](int per_processor) {
+    return static_cast<int>(std::min<std::int64_t>(items, per_processor * processors));
   };
-  return {fit.dense * processors, dealt(fit.scores), dealt(fit.candidates), dealt(fit.values)};
+  return {fit.dense * processors, blocks(fit.scores), blocks(fit.candidates), blocks(fit.values)};
 }
 
 void DecodeAttention::check_estimates(const DecodeArguments& a) const {

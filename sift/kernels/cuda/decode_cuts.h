@@ -34,16 +34,15 @@ SIFT_HOST_DEVICE inline int log_item_keys(int length) {
                             : 12;
 }
 
-/// Items of scores of a sifted request. Those of estimates are mostly longer: they read fewer
-/// bytes, and a query costs more to prepare. Each of them lies within one item of candidates, which
-/// relies on it (CandidateWorker).
+/// Items of scores of a sifted request. Those of estimates read fewer bytes, and a query costs more
+/// to prepare. Each of them lies within one item of candidates, which relies on it
+/// (CandidateWorker).
 SIFT_HOST_DEVICE inline KeyCut score_cut(int length, bool estimates) {
-  int log_keys = length <= 8192     ? 8
-                 : length <= 16384  ? 9
-                 : length <= 65536  ? 10
-                 : length <= 131072 ? 11
-                                    : 12;
-  if (estimates && length <= 65536) ++log_keys;
+  const int log_keys = length <= 4096     ? (estimates ? 9 : 8)
+                       : length <= 8192   ? 9
+                       : length <= 16384  ? 10
+                       : length <= 131072 ? 11
+                                          : 12;
   return {log_keys, log_keys, 0};
 }
 

@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(kBlockThreads, (score_blocks<kDim, kMostHeads>
     scores_kernel(const __grid_constant__ DecodeArguments a,
                   const __grid_constant__ DecodeWorkspace w) {
   extern __shared__ __align__(128) unsigned char memory[];
-  using Worker = ScoreWorker<Source, (kMostHeads > 8 ? 2 : 1)>;
+  using Worker = ScoreWorker<Source, kMostHeads>;
   work_on_items<Worker>(a, w, *reinterpret_cast<typename Worker::Shared*>(memory), &w.step->scores);
 }
 

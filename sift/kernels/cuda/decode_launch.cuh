@@ -45,11 +45,11 @@ struct DecodeKernelSet {
   using Candidates = CandidatesShared<kDim, kMostHeads>;
   static constexpr auto* kDense = dense_kernel<T, kDim, kMostHeads>;
   using Keys = KeySource<T, kDim, kHeadTiles>;
-  using Scores = ScoresShared<Keys>;
+  using Scores = ScoresShared<Keys, kMostHeads>;
   static constexpr auto* kScores = scores_kernel<Keys, kDim, kMostHeads>;
   /// kBlock: values that share a scale, or 0 for fp8.
   template <int kBlock>
-  using Shadows = ShadowSource<T, kDim, kHeadTiles, kBlock>;
+  using Shadows = ShadowSource<T, kDim, kMostHeads, kBlock>;
   template <int kBlock>
   static constexpr auto* kEstimates = scores_kernel<Shadows<kBlock>, kDim, kMostHeads>;
   /// That of a format; a head of 96 values has blocks of 32 alone.
@@ -57,9 +57,8 @@ struct DecodeKernelSet {
     if (format.code == ShadowCode::fp8) return kEstimates<0>;
     return format.block == 32 ? kEstimates<32> : kEstimates < kDim % 64 == 0 ? 64 : 32 > ;
   }
-  static std::size_t estimates_shared(const KeyShadowFormat& format, int batch) {
-    if (format.code == ShadowCode::fp8) return shared_bytes<ScoresShared<Shadows<0>>>(batch);
-    return shared_bytes<ScoresShared<Shadows<32>>>(batch);  // the larger one
+  static std::size_t estimates_shared(int batch) {
+    return shared_bytes<ScoresShared<Shadows<32>, kMostHeads>>(batch);  // of all formats
   }
   static constexpr auto* kCandidates = candidates_kernel<T, kDim, kMostHeads>;
   template <bool kOfCandidates>
@@ -207,7 +206,7 @@ cudaError_t EstimateKernels<kDim>::prepare(const DecodeKernelChoice& choice,
           KeyShadowFormat{ShadowCode::fp8}}) {
       if (status != cudaSuccess) return status;
       int fit = 0;
-      status = ready_kernel(Set::estimates(format), Set::estimates_shared(format, batch), fit);
+      status = ready_kernel(Set::estimates(format), Set::estimates_shared(batch), fit);
       least = std::min(least, fit);
     }
     per_processor.scores = least;
@@ -234,7 +233,7 @@ cudaError_t EstimateKernels<kDim>::launch_sifted(const DecodeLaunch& launch) {
     };
     const KeyShadowFormat& format = launch.arguments.shadows.format;
     cudaError_t status =
-        behind(Set::estimates(format), launch.blocks.scores, Set::estimates_shared(format, batch));
+        behind(Set::estimates(format), launch.blocks.scores, Set::estimates_shared(batch));
     if (status == cudaSuccess) {
       status = behind(Set::kCandidates, launch.blocks.candidates,
                       shared_bytes<typename Set::Candidates>(batch));

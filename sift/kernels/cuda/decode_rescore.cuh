@@ -100,13 +100,17 @@ class CandidateWorker {
       atomicAdd(&w_.units[unit(item)].candidates, selector.rows());
     }
     __syncthreads();
-    if (warp() != 0 || at_.lane >= group_) return;
-    RescoredSum all = {shared_.candidates[0][at_.lane], shared_.others[0][at_.lane]};
-    for (int other = 1; other < kBlockWarps; ++other) {
-      all.candidates = join(all.candidates, shared_.candidates[other][at_.lane]);
-      all.others = join(all.others, shared_.others[other][at_.lane]);
+    if (warp() != 0) return;
+    if (at_.lane < group_) {
+      RescoredSum all = {shared_.candidates[0][at_.lane], shared_.others[0][at_.lane]};
+      for (int other = 1; other < kBlockWarps; ++other) {
+        all.candidates = join(all.candidates, shared_.candidates[other][at_.lane]);
+        all.others = join(all.others, shared_.others[other][at_.lane]);
+      }
+      w_.rescored_sums[std::int64_t{item.number} * group_ + at_.lane] = all;
     }
-    w_.rescored_sums[std::int64_t{item.number} * group_ + at_.lane] = all;
+    __syncwarp();
+    if (at_.lane == 0) count_release(&w_.units[unit(item)].candidate_items);
   }
 
   // Puts the sums of the warp's part where the block adds them.

@@ -141,27 +141,4 @@ class TileRing : public CopyRing<kTileKeys * 2 * kDim, kStages> {
   std::uint64_t policy_;
 };
 
-/// Tiles of kBytes that lie in one piece, a multiple of 16.
-template <int kBytes, int kStages>
-class BlockRing : public CopyRing<kBytes, kStages> {
- public:
-  using Base = CopyRing<kBytes, kStages>;
-
-  __device__ BlockRing(typename Base::Memory& memory, int lane, std::uint64_t policy)
-      : Base(memory), lane_(lane), policy_(policy) {}
-
-  __device__ void issue(const char* from) {
-#pragma unroll
-    for (int i = 0; i < kBytes; i += 16 * kWarpThreads) {
-      const int byte = i + 16 * lane_;
-      if (byte < kBytes) copy_once_16(Base::newest() + byte, from + byte, policy_);
-    }
-    Base::commit();
-  }
-
- private:
-  int lane_;
-  std::uint64_t policy_;
-};
-
 }  // namespace sift::cuda

@@ -37,7 +37,8 @@ __device__ V sum_lanes(V value) {
   return value;
 }
 
-/// Maxima and sums of scores that a lane has of heads 8 h + 2t + j.
+/// Maxima and sums of scores that a lane has of heads 8 h + 2t + j, or, where two tiles of keys
+/// share a product of four heads, of head (2t + j) % 4.
 template <int kHeadTiles>
 struct LaneSums {
   ItemSum of[kHeadTiles][2];
@@ -62,7 +63,9 @@ struct LaneSums {
     }
   }
 
-  /// Puts those of the whole warp, of which each lane has its own part, into `shared`.
+  /// Puts those of the whole warp, of which each lane has its own part, into `shared`. kHeadLanes:
+  /// lanes with different heads, 4 or 2.
+  template <int kHeadLanes = 4>
   __device__ void share(ItemSum* shared, int lane) {
 #pragma unroll
     for (int h = 0; h < kHeadTiles; ++h) {
@@ -70,15 +73,15 @@ struct LaneSums {
       for (int j = 0; j < 2; ++j) {
         float maximum = of[h][j].maximum;
 #pragma unroll
-        for (int distance = 4; distance < kWarpThreads; distance *= 2) {
+        for (int distance = kHeadLanes; distance < kWarpThreads; distance *= 2) {
           maximum = fmaxf(maximum, __shfl_xor_sync(kAllLanes, maximum, distance));
         }
         float sum = of[h][j].sum * exp2_fast(of[h][j].maximum - finite_reference(maximum));
 #pragma unroll
-        for (int distance = 4; distance < kWarpThreads; distance *= 2) {
+        for (int distance = kHeadLanes; distance < kWarpThreads; distance *= 2) {
           sum += __shfl_xor_sync(kAllLanes, sum, distance);
         }
-        if (lane < 4) shared[8 * h + 2 * lane + j] = {maximum, sum};
+        if (lane < kHeadLanes) shared[8 * h + 2 * lane + j] = {maximum, sum};
       }
     }
   }

@@ -39,7 +39,8 @@ class ValueWorker {
   __device__ void work(const Item& item) {
     WarpPart part = part_of_keys(item, warp());
     if (kEstimates) {
-      part.end = part.begin + w_.candidate_counts[std::int64_t{item.number} * kBlockWarps + warp()];
+      part.end = part.begin +
+                 __ldcg(w_.candidate_counts + std::int64_t{item.number} * kBlockWarps + warp());
     }
     ValueSums<kDim, kHeadTiles> sums;
     sums.clear();

@@ -59,6 +59,9 @@ struct UnitProgress {
   std::int32_t rows = 0;
   std::int32_t rows_eligible = 0;
   std::int32_t candidates = 0;
+  // Items that are complete:
+  std::int32_t score_items = 0;
+  std::int32_t candidate_items = 0;
 };
 
 /// Counters of a whole step. All are zero between steps.

@@ -27,8 +27,9 @@ __device__ inline std::uint64_t keep_policy() {
   return policy;
 }
 
-__device__ inline void store(float* to, float value, std::uint64_t policy) {
-  asm volatile("st.global.L2::cache_hint.f32 [%0], %1, %2;" ::"l"(to), "f"(value), "l"(policy)
+__device__ inline void store_4(float* to, const float4& v, std::uint64_t policy) {
+  asm volatile("st.global.L2::cache_hint.v4.f32 [%0], {%1, %2, %3, %4}, %5;" ::"l"(to), "f"(v.x),
+               "f"(v.y), "f"(v.z), "f"(v.w), "l"(policy)
                : "memory");
 }
 
@@ -49,6 +50,36 @@ __device__ inline float2 load_2(const float* from, std::uint64_t policy) {
                : "l"(from), "l"(policy)
                : "memory");
   return v;
+}
+
+/// Words that lie side by side, of which no other block needs any.
+template <int kWords>
+__device__ void load_words(std::uint32_t (&to)[kWords], const char* from, std::uint64_t policy) {
+  if constexpr (kWords % 4 == 0) {
+#pragma unroll
+    for (int i = 0; i < kWords; i += 4) {
+      asm volatile("ld.global.L1::no_allocate.L2::cache_hint.v4.u32 {%0, %1, %2, %3}, [%4], %5;"
+                   : "=r"(to[i]), "=r"(to[i + 1]), "=r"(to[i + 2]), "=r"(to[i + 3])
+                   : "l"(from + 4 * i), "l"(policy)
+                   : "memory");
+    }
+  } else if constexpr (kWords % 2 == 0) {
+#pragma unroll
+    for (int i = 0; i < kWords; i += 2) {
+      asm volatile("ld.global.L1::no_allocate.L2::cache_hint.v2.u32 {%0, %1}, [%2], %3;"
+                   : "=r"(to[i]), "=r"(to[i + 1])
+                   : "l"(from + 4 * i), "l"(policy)
+                   : "memory");
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < kWords; ++i) {
+      asm volatile("ld.global.L1::no_allocate.L2::cache_hint.u32 %0, [%1], %2;"
+                   : "=r"(to[i])
+                   : "l"(from + 4 * i), "l"(policy)
+                   : "memory");
+    }
+  }
 }
 
 // Copies from global to shared memory that go on while the thread does.
@@ -103,6 +134,22 @@ __device__ inline void wait_for_previous_kernel() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
+}
+
+// What one block tells another of the same step.
+
+/// Counts, after all that this thread and those that it met at barriers have written.
+__device__ inline void count_release(std::int32_t* counter) {
+  __threadfence();
+  atomicAdd(counter, 1);
+}
+/// Waits until a counter has reached `count`. What was written before it was counted can be read
+/// then, past the first-level cache.
+__device__ inline void wait_acquire(const std::int32_t* counter, int count) {
+  std::int32_t seen = 0;
+  do {
+    asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(seen) : "l"(counter) : "memory");
+  } while (seen < count);
 }
 
 __device__ inline float exp2_fast(float x) {
