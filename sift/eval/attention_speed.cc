@@ -103,6 +103,7 @@ class Side {
 
   std::vector<CacheView> views(std::int64_t copy) const {
     std::vector<CacheView> views;
+    views.reserve(sequences_.size());
     for (const auto& sequence : sequences_) {
       views.push_back(sequence->view(static_cast<int>(copy)));
     }

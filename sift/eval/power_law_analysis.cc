@@ -150,6 +150,7 @@ std::vector<PowerLawSummary> summarise(std::span<const PowerLawFit> fits) {
     kinds[{fit.level, fit.all_rows ? 0 : fit.fitted_rows}].push_back(&fit);
   }
   std::vector<PowerLawSummary> summaries;
+  summaries.reserve(kinds.size());
   for (const auto& [kind, members] : kinds) {
     summaries.push_back(summarise_kind(kind.first, kind.second, members));
   }
