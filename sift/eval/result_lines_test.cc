@@ -65,6 +65,20 @@ TEST_F(ResultLinesTest, GoesOnWhereverTheRunBeforeWasKilled) {
   }
 }
 
+TEST_F(ResultLinesTest, WritesOverATornLineThatIsLongerThanTheNext) {
+  {
+    ResultLines lines(path_, kSettings, "{}");
+    lines.add(R"({"cell":1})");
+  }
+  const std::string whole = content();
+  put(whole + R"({"cell":2,"text":"a result that was being written when the run was killed)");
+  {
+    ResultLines lines(path_, kSettings, "{}");
+    lines.add(R"({"cell":2})");
+  }
+  EXPECT_EQ(content(), whole + R"({"cell":2})" + "\n");
+}
+
 TEST_F(ResultLinesTest, RefusesResultsOfAnotherRunAndSaysWhatDiffers) {
   { const ResultLines lines(path_, kSettings, "{}"); }
   const std::string before = content();
