@@ -67,16 +67,22 @@ def series_of(runs):
     return found
 
 
+def look_of(study, series):
+    """The same in every panel, though each has series of its own."""
+    names = list(dict.fromkeys(run.settings["series"] for run in study.completions))
+    return look(names.index(series))
+
+
 def sparsity_figure(study, groups, drawn):
     drawing, axes = panels(len(drawn), width=3.4, height=3.2)
     for axis, task in zip(axes, drawn):
         runs, indices = groups[task]
         own = [run for run in runs if "tau=" in run.settings["attention"]]
-        for index, (name, members) in enumerate(series_of(own).items()):
+        for name, members in series_of(own).items():
             levels = [float(re.search(r"tau=([0-9.]+)", run.settings["attention"]).group(1))
                       for run in members]
             axis.plot(levels, [sparsity(run, indices) for run in members], label=name,
-                      **look(index))
+                      **look_of(study, name))
         axis.plot([0.45, 1], [0.45, 1], color="black", linewidth=0.7, linestyle=":",
                   label="intended = realised")
         axis.set_title(f"{task}, n = {len(indices)}")
@@ -96,9 +102,10 @@ def score_figure(study, groups, drawn):
     drawing, axes = panels(len(scored), width=3.4, height=3.2)
     for axis, task in zip(axes, scored):
         runs, indices = groups[task]
-        for index, (name, members) in enumerate(series_of(runs).items()):
+        for name, members in series_of(runs).items():
             axis.plot([sparsity(run, indices) for run in members],
-                      [score(study, run, indices) for run in members], label=name, **look(index))
+                      [score(study, run, indices) for run in members], label=name,
+                      **look_of(study, name))
         axis.set_title(f"{task}, n = {len(indices)}")
         axis.set_xlabel("realised sparsity, all rows")
         axis.set_ylabel(SCORES[task], fontsize=8)
