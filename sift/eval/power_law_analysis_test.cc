@@ -123,6 +123,7 @@ TEST_F(PowerLawAnalysis, ObserversSeeTheScoresOfEveryRowTheyWantAndChangeNothing
 /// numpy.quantile of a row's softmax, in the open.
 double ln_quantile(const std::vector<float>& scores, double level) {
   std::vector<double> weights;
+  weights.reserve(scores.size());
   double sum = 0;
   for (const float score : scores) sum += std::exp(static_cast<double>(score));
   for (const float score : scores) weights.push_back(std::exp(static_cast<double>(score)) / sum);
@@ -193,6 +194,7 @@ QuantileSeries made_series(const std::vector<std::vector<double>>& ln_theta) {
 
 TEST(PowerLawFits, RecoverAnExactLawFromAnyRows) {
   std::vector<double> exact;
+  exact.reserve(80);
   for (int row = 0; row < 80; ++row) exact.push_back(-0.5 - 1.25 * std::log(11.0 + row));
   const std::vector<std::int64_t> rows = {8, 32, 80, 200};
   const auto fits = fit_power_laws(made_series({exact}), rows);
