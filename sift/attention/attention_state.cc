@@ -24,6 +24,7 @@ void check_shape(const AttentionShape& shape) {
 AttentionState::AttentionState(const Policy& policy, const AttentionShape& shape)
     : policy_(policy), shape_(shape), options_(method_options(policy, calibrate_)) {
   check_shape(shape);
+  check_composition(policy);
   sidecar_bytes(policy, shape.head_dim);  // refuses what they cannot be made of
   const auto heads = static_cast<std::size_t>(shape.layers) * shape.heads;
   const auto groups = static_cast<std::size_t>(shape.layers) * shape.kv_heads;
@@ -59,7 +60,7 @@ void AttentionState::begin_prompt(std::int64_t prompt_tokens) {
 }
 
 RowMode AttentionState::mode(const RowIdentity& row) const {
-  if (policy_.select == Select::all) return RowMode::dense;
+  if (is_dense(policy_)) return RowMode::dense;
   if (row.generated == 0) {
     const bool records = calibrate_ == Calibrate::prefill && row.visible <= prompt_tokens_ &&
                          is_prefill_record(row.visible, policy_.warmup);
@@ -117,7 +118,8 @@ AttentionTotals AttentionState::totals(std::int64_t row_bytes) const {
   totals.row_bytes = row_bytes;
   totals.shadow_row_bytes =
       static_cast<std::int64_t>(sidecar_bytes(policy_, shape_.head_dim)[Sidecar::key_shadow]);
-  totals.dense_policy = policy_.select == Select::all;
+  totals.evicts = evicts(policy_);
+  totals.dense_policy = is_dense(policy_);
   for (const HeadTally& tally : head_tallies_) totals.heads += tally;
   for (const GroupTally& tally : group_tallies_) totals.groups += tally;
   for (const HeadState& state : heads_) {

@@ -75,7 +75,7 @@ class AttentionState {
   void observe_dense(int layer, const RowIdentity& row);
 
   /// Shows the scores of all rows from here on to `observer`; null ends it. Meanwhile no row is
-  /// gated. REQUIRES: the observer outlives the rows.
+  /// gated. REQUIRES: the observer outlives the rows, and the policy evicts none.
   void show_scores_to(ScoreObserver* observer) { observer_ = observer; }
   ScoreObserver* score_observer() const { return observer_; }
 

@@ -94,6 +94,39 @@ TEST(AttentionState, LargestKeysNeedNoCalibration) {
   EXPECT_EQ(state_of("topk:keep=0.001", 0).ranked_keys(7), 1);
 }
 
+TEST(AttentionState, EvictionNeedsNoCalibration) {
+  for (const char* text : {"h2o:dense_rows=102", "window:dense_rows=102"}) {
+    const AttentionState state = state_of(text, 100);
+    EXPECT_EQ(state.mode({50, 0}), RowMode::dense);
+    EXPECT_EQ(state.mode({102, 2}), RowMode::dense);
+    EXPECT_EQ(state.mode({103, 3}), RowMode::sift);
+    EXPECT_EQ(state.notice(), "");
+  }
+}
+
+// Keys that are gone are not read, and nobody knows what mass they would have had.
+TEST(AttentionState, EvictedRowsAreNotRead) {
+  AttentionState state = state_of("h2o:budget=10", 0);
+  state.observe_head(0, 0, {40, 40}, {.kept = 11});
+  state.observe_group(0, 0, {40, 40}, GroupFacts{.union_rows = 11});
+  const AttentionStatistics statistics = state.totals(2).summary();
+  EXPECT_EQ(*statistics.realised_sparsity, 1 - 11.0 / 40);
+  EXPECT_EQ(*statistics.union_density, 11.0 / 40);
+  EXPECT_FALSE(statistics.kept_mass.has_value());
+  EXPECT_EQ(statistics.k_bytes_read, 22);
+  EXPECT_EQ(statistics.v_bytes_read, 22);
+  EXPECT_EQ(statistics.k_bytes_dense, 80);
+  AttentionTotals sum;
+  sum += state.totals(2);
+  EXPECT_FALSE(sum.summary().kept_mass.has_value());
+}
+
+TEST(AttentionState, RefusesCompositionsThatCannotBe) {
+  Policy policy = parse_policy("h2o");
+  policy.compensate = Compensate::mean;
+  EXPECT_THROW(AttentionState(policy, AttentionShape{1, 2, 1, 32}), Error);
+}
+
 TEST(AttentionState, FitsEachHeadOnItsOwn) {
   AttentionState state = state_of("sift:paper,warmup=2", 0);
   state.record(0, 0, {1, 1}, 0);

@@ -62,6 +62,7 @@ struct MethodOptions {
   std::int64_t recent = 0;
   std::int64_t dense_rows = 0;
   bool estimates = false;  ///< rows that sift read shadows of all keys and keys of candidates
+  bool evicts = false;     ///< rows that sift read the keys and values that are still cached
 };
 
 inline MethodOptions method_options(const Policy& policy, Calibrate calibrate) {
@@ -69,11 +70,12 @@ inline MethodOptions method_options(const Policy& policy, Calibrate calibrate) {
           policy.fit,
           policy.adapt,
           policy.adapt_target,
-          policy.select != Select::largest && calibrate == Calibrate::decode ? policy.warmup : 0,
+          policy.select == Select::above && calibrate == Calibrate::decode ? policy.warmup : 0,
           policy.sink,
           policy.recent,
           policy.dense_rows,
-          keeps_key_shadow(policy)};
+          keeps_key_shadow(policy),
+          evicts(policy)};
 }
 
 /// Bound of the correction c that `adapt` adds to ln η.
@@ -97,12 +99,16 @@ SIFT_HOST_DEVICE inline std::int64_t eligible_keys(const MethodOptions& options,
   return eligible > 0 ? eligible : 0;
 }
 
+/// ⌈share · visible⌉. The product counts as whole within 10⁻⁹.
+SIFT_HOST_DEVICE inline std::int64_t share_of_keys(double share, std::int64_t visible) {
+  return static_cast<std::int64_t>(std::ceil(share * static_cast<double>(visible) - 1e-9));
+}
+
 /// Keys of a row with `visible` keys, ⌈share · visible⌉, that are kept by their rank: those that
-/// are kept whatever their score are among them. The product counts as whole within 10⁻⁹.
+/// are kept whatever their score are among them.
 SIFT_HOST_DEVICE inline std::int64_t ranked_keys(const MethodOptions& options, double share,
                                                  std::int64_t visible) {
-  const auto budget =
-      static_cast<std::int64_t>(std::ceil(share * static_cast<double>(visible) - 1e-9));
+  const std::int64_t budget = share_of_keys(share, visible);
   const std::int64_t eligible = eligible_keys(options, visible);
   const std::int64_t forced = visible - eligible;
   const std::int64_t left = budget > forced ? budget - forced : 0;
@@ -157,7 +163,9 @@ SIFT_HOST_DEVICE inline void count_sifted(const MethodOptions& options, const Ro
   tally.sparse_rows += 1;
   tally.value_rows_read += facts.union_rows;
   tally.value_rows_dense += row.visible;
-  tally.key_rows_read += options.estimates ? facts.candidate_rows : row.visible;
+  tally.key_rows_read += options.estimates ? facts.candidate_rows
+                         : options.evicts  ? facts.union_rows
+                                           : row.visible;
   tally.shadow_rows_read += options.estimates ? row.visible : 0;
   if (!is_after_warmup(options, row)) return;
   tally.rows_after_warmup += 1;

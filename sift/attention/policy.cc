@@ -100,10 +100,21 @@ class OptionReader {
         set_option(word, preset != nullptr);
       }
     }
+    if (policy_.budget > 0 && is_seen("keep")) {
+      refuse(
+          fmt::format("options 'keep' and 'budget' of attention policy '{}' are both given: "
+                      "budget is the number of rows in place of their share",
+                      entry_.help.name));
+    }
     return policy_;
   }
 
  private:
+  bool is_seen(std::string_view name) const {
+    return std::ranges::any_of(seen_,
+                               [&](const auto* option) { return option->help.name == name; });
+  }
+
   void set_option(std::string_view word, bool is_preset) {
     const std::string_view policy = entry_.help.name;
     if (is_preset) {
@@ -148,7 +159,8 @@ std::string name_from_preset(const PolicyEntry& entry, const PolicyPreset& prese
 // The policy's registry entry, told by its composition.
 const PolicyEntry& entry_of(const Policy& policy) {
   for (const PolicyEntry& entry : policy_registry()) {
-    if (entry.presets.front().policy.select == policy.select) return entry;
+    const Policy& plain = entry.presets.front().policy;
+    if (plain.select == policy.select && plain.retain == policy.retain) return entry;
   }
   refuse("the attention policy's choices are not a composition that has a name");
 }
@@ -164,7 +176,24 @@ Policy parse_policy(std::string_view text) {
   const PolicyEntry& entry = find_policy(name);
   Policy policy = words ? OptionReader(entry).read(*words) : entry.presets.front().policy;
   policy.name = policy_name(policy);
+  check_composition(policy);
   return policy;
+}
+
+void check_composition(const Policy& policy) {
+  if (!evicts(policy)) return;
+  if (policy.compensate != Compensate::none) {
+    refuse(
+        fmt::format("attention policy '{}' evicts keys, and nothing is known of the mass that "
+                    "they would have had: it takes no 'compensate' but none",
+                    policy.name));
+  }
+  if (policy.select != Select::all || policy.estimate != Estimate::exact) {
+    refuse(
+        fmt::format("attention policy '{}' selects among keys and evicts them besides, which "
+                    "does not go together",
+                    policy.name));
+  }
 }
 
 std::string policy_name(const Policy& policy) {

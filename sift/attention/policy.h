@@ -12,7 +12,7 @@ namespace sift {
 
 // A policy is a composition of choices (docs/architecture.md): from which scores keys are judged
 // (estimate), which keys survive (select), what stays cached (retain) and what stands in for the
-// keys left out (compensate). Today everything is retained.
+// keys left out (compensate).
 
 enum class Estimate : std::uint8_t {
   exact,      ///< scores of all keys
@@ -23,6 +23,13 @@ enum class Select : std::uint8_t {
   all,      ///< dense attention
   above,    ///< keys whose softmax score exceeds a threshold that a power law predicts
   largest,  ///< a fixed share of the keys, those with the largest scores
+};
+
+/// Which rows stay cached; evicted ones are gone for all later rows (attention/retention.h).
+enum class Retain : std::uint8_t {
+  everything,
+  heavy_hitters,  ///< H2O: the newest rows, and those that gathered the most attention
+  window,         ///< StreamingLLM: the first rows and the newest
 };
 
 enum class Compensate : std::uint8_t {
@@ -56,8 +63,10 @@ enum class AdaptTarget : std::uint8_t {
 struct Policy {
   std::string name = "full";  ///< canonical string; parse_policy(name) gives this policy again
   Select select = Select::all;
+  Retain retain = Retain::everything;
   Compensate compensate = Compensate::none;
-  double keep = 0.125;        ///< share of the keys that `largest` keeps, in (0, 1]
+  double keep = 0.125;        ///< share that `largest` or `heavy_hitters` keeps, in (0, 1]
+  std::int64_t budget = 0;    ///< rows that `heavy_hitters` keeps, whatever their share; 0 is off
   double tau = 0.875;         ///< intended sparsity: the quantile level, in (0, 1)
   std::int64_t warmup = 128;  ///< records that the fit is made of, ≥ 2
   Calibrate calibrate = Calibrate::decode;
@@ -76,6 +85,17 @@ struct Policy {
 
   bool operator==(const Policy&) const = default;
 };
+
+/// Whether every row attends to every key.
+inline bool is_dense(const Policy& policy) {
+  return policy.select == Select::all && policy.retain == Retain::everything;
+}
+/// Whether rows leave the cache.
+inline bool evicts(const Policy& policy) { return policy.retain != Retain::everything; }
+
+/// Throws Error (invalid_argument) for choices that do not go together: where rows are evicted,
+/// nothing is known of what they would have had of the mass, and keys are not selected besides.
+void check_composition(const Policy& policy);
 
 /// Reads a policy string: a name, then options: `full`, `sift`, `sift:tau=0.875,warmup=64`,
 /// `sift:paper,warmup=512` (a preset, then changes to it). Throws Error (invalid_argument) that

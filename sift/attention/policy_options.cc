@@ -116,7 +116,10 @@ constexpr std::string_view kRowRange = "an integer, 0 to 2147483648";
 constexpr std::array kOptions = {
     real_option<&Policy::keep, is_share>(
         {"keep", "0 < keep <= 1",
-         "Share of the keys that each step keeps; of equal scores those with lower positions."}),
+         "Share of the keys that each step keeps (topk), or that stay cached (h2o); of equal ones "
+         "those with lower positions."}),
+    integer_option<&Policy::budget, 0, kMostRows>(
+        {"budget", kRowRange, "Keys that stay cached (h2o) in place of the share keep; 0 is off."}),
     real_option<&Policy::tau, is_level>(
         {"tau", "0 < tau < 1",
          "Intended sparsity: the quantile of the attention scores that the threshold follows."}),

@@ -51,6 +51,27 @@ Policy plain_topk() {
   return policy;
 }
 
+// Half of the budget for the newest rows, half for heavy hitters, as in the paper of H2O.
+Policy plain_h2o() {
+  Policy policy;
+  policy.retain = Retain::heavy_hitters;
+  policy.keep = 0.25;
+  return policy;
+}
+
+// The sinks and the cache of StreamingLLM's evaluation.
+Policy plain_window() {
+  Policy policy;
+  policy.retain = Retain::window;
+  policy.sink = 4;
+  policy.recent = 1020;
+  return policy;
+}
+
+constexpr std::array<std::string_view, 6> kH2oOptions = {"keep", "budget", "compensate",
+                                                         "sink", "recent", "dense_rows"};
+constexpr std::array<std::string_view, 4> kWindowOptions = {"compensate", "sink", "recent",
+                                                            "dense_rows"};
 constexpr std::array<std::string_view, 5> kTopkOptions = {"keep", "compensate", "sink", "recent",
                                                           "dense_rows"};
 constexpr std::array<std::string_view, 16> kSiftOptions = {
@@ -66,7 +87,9 @@ std::span<const PolicyEntry> policy_registry() {
   static const std::array<PolicyPreset, 2> kSiftPresets = {
       {{"", plain_sift()}, {"paper", paper_sift()}}};
   static const std::array<PolicyPreset, 1> kTopkPresets = {{{"", plain_topk()}}};
-  static const std::array<PolicyEntry, 3> kEntries = {{
+  static const std::array<PolicyPreset, 1> kH2oPresets = {{{"", plain_h2o()}}};
+  static const std::array<PolicyPreset, 1> kWindowPresets = {{{"", plain_window()}}};
+  static const std::array<PolicyEntry, 5> kEntries = {{
       {{"full", "full", "Dense attention over every cached key."}, kFullPresets, {}},
       {{"sift", "sift[:paper][,option=value...]",
         "Keys whose softmax score exceeds a threshold that a power law predicts (SiftAttention)."},
@@ -76,6 +99,14 @@ std::span<const PolicyEntry> policy_registry() {
         "A fixed share of the keys, those with the largest scores (exact top-k)."},
        kTopkPresets,
        kTopkOptions},
+      {{"h2o", "h2o[:option=value...]",
+        "Evicts all but the newest keys and those that gathered the most attention (H2O)."},
+       kH2oPresets,
+       kH2oOptions},
+      {{"window", "window[:option=value...]",
+        "Evicts all but the first keys and the newest ones (StreamingLLM)."},
+       kWindowPresets,
+       kWindowOptions},
   }};
   return kEntries;
 }

@@ -94,6 +94,55 @@ TEST(ParsePolicy, TopkKeepsAShare) {
   EXPECT_THAT(refusal("sift:keep=0.5"), HasSubstr("does not know 'keep=0.5'"));
 }
 
+TEST(ParsePolicy, H2oEvictsByAShareOrABudget) {
+  const Policy policy = parse_policy("h2o");
+  EXPECT_EQ(policy.select, Select::all);
+  EXPECT_EQ(policy.retain, Retain::heavy_hitters);
+  EXPECT_EQ(policy.keep, 0.25);
+  EXPECT_EQ(policy.budget, 0);
+  EXPECT_EQ(policy.compensate, Compensate::none);
+  EXPECT_TRUE(evicts(policy));
+  EXPECT_FALSE(is_dense(policy));
+  EXPECT_EQ(parse_policy("h2o:keep=0.25").name, "h2o");
+  EXPECT_EQ(parse_policy("h2o:dense_rows=9,recent=2,sink=1,compensate=none,budget=512").name,
+            "h2o:budget=512,sink=1,recent=2,dense_rows=9");
+  EXPECT_EQ(parse_policy("h2o:budget=0,keep=0.5").name, "h2o:keep=0.5");
+  EXPECT_THAT(refusal("h2o:budget=-1"), HasSubstr("an integer, 0 to"));
+  for (const char* text : {"h2o:keep=0.5,budget=8", "h2o:budget=8,keep=0.25"}) {
+    EXPECT_THAT(refusal(text), HasSubstr("'keep' and 'budget' of attention policy 'h2o' are both"));
+  }
+}
+
+TEST(ParsePolicy, WindowKeepsTheFirstAndTheNewest) {
+  const Policy policy = parse_policy("window");
+  EXPECT_EQ(policy.retain, Retain::window);
+  EXPECT_EQ(policy.sink, 4);
+  EXPECT_EQ(policy.recent, 1020);
+  EXPECT_EQ(parse_policy("window:sink=4,recent=60").name, "window:recent=60");
+  EXPECT_THAT(refusal("window:keep=0.5"), HasSubstr("does not know 'keep=0.5'"));
+}
+
+TEST(ParsePolicy, NothingStandsInForEvictedKeys) {
+  for (const char* text :
+       {"h2o:compensate=mean", "h2o:compensate=renormalise", "window:sink=1,compensate=mean"}) {
+    EXPECT_THAT(refusal(text), AllOf(HasSubstr("compensate="), HasSubstr("evicts keys"),
+                                     HasSubstr("no 'compensate' but none")));
+  }
+  // Compositions that no string names.
+  Policy policy = parse_policy("h2o");
+  policy.compensate = Compensate::mean;
+  EXPECT_THROW(check_composition(policy), Error);
+  policy = parse_policy("topk:compensate=none");
+  policy.retain = Retain::window;
+  EXPECT_THROW(check_composition(policy), Error);
+  policy = parse_policy("h2o");
+  policy.estimate = Estimate::quantised;
+  EXPECT_THROW(check_composition(policy), Error);
+  for (const char* text : {"full", "sift", "topk", "h2o", "window"}) {
+    EXPECT_NO_THROW(check_composition(parse_policy(text))) << text;
+  }
+}
+
 TEST(ParsePolicy, EstimatesAreExactUnlessAskedFor) {
   for (const char* text : {"full", "sift", "sift:paper"}) {
     EXPECT_EQ(parse_policy(text).estimate, Estimate::exact) << text;
@@ -211,7 +260,7 @@ TEST(ParsePolicy, MessagesStaySmallAndPrintable) {
 
 TEST(PolicySettings, AreAllOptionsWithTheirValues) {
   const auto settings = policy_settings(parse_policy("sift:paper,tau=0.9,compensate=mean"));
-  ASSERT_EQ(settings.size(), policy_option_help().size() - 1);  // all but keep
+  ASSERT_EQ(settings.size(), policy_option_help().size() - 2);  // all but keep and budget
   std::string text = "sift:";
   for (const PolicySetting& setting : settings) {
     if (text.back() != ':') text += ',';
@@ -223,8 +272,9 @@ TEST(PolicySettings, AreAllOptionsWithTheirValues) {
 }
 
 TEST(PolicyHelp, NamesWhatIsKnown) {
-  EXPECT_EQ(policy_help().size(), 3U);
-  const std::string known = refusal("sift:unknown") + refusal("topk:unknown");
+  EXPECT_EQ(policy_help().size(), 5U);
+  const std::string known = refusal("sift:unknown") + refusal("topk:unknown") +
+                            refusal("h2o:unknown") + refusal("window:unknown");
   for (const PolicyHelp& option : policy_option_help()) {
     EXPECT_THAT(known, HasSubstr(std::string(option.name)));
     EXPECT_FALSE(option.values.empty());

@@ -13,6 +13,8 @@ SidecarBytes sidecar_bytes(const Policy& policy, int head_dim) {
   if (keeps_key_shadow(policy)) {
     bytes[Sidecar::key_shadow] = key_shadow_row_bytes({policy.bits, policy.block}, head_dim);
   }
+  if (evicts(policy)) bytes[Sidecar::position] = sizeof(std::int64_t);
+  if (policy.retain == Retain::heavy_hitters) bytes[Sidecar::mass] = sizeof(double);
   return bytes;
 }
 

@@ -10,11 +10,14 @@
 namespace sift {
 
 /// What a policy keeps of every cached row beside its key and value, per layer and KV head. The
-/// cache gives each kind room in its pages; backends write it when they append the row.
+/// cache gives each kind room in its pages; backends write it when they append the row, and what
+/// retention needs (sift/cache/retained_rows.h) when they attend.
 enum class Sidecar : std::uint8_t {
   key_shadow,  ///< the key in few bits: sift/core/key_shadow.h
+  position,    ///< std::int64_t: the row's position; −1 once it is evicted
+  mass,        ///< double: attention that the row gathered, over the query heads of its KV head
 };
-inline constexpr std::size_t kSidecarCount = 1;
+inline constexpr std::size_t kSidecarCount = 3;
 
 /// Bytes of one row's sidecar, by kind; 0 where there is none.
 struct SidecarBytes {

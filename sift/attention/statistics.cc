@@ -59,6 +59,7 @@ AttentionTotals& AttentionTotals::operator+=(const AttentionTotals& other) {
     kv_heads = other.kv_heads;
     row_bytes = other.row_bytes;
     shadow_row_bytes = other.shadow_row_bytes;
+    evicts = other.evicts;
     dense_policy = other.dense_policy;
   }
   heads += other.heads;
@@ -75,7 +76,7 @@ AttentionStatistics AttentionTotals::summary() const {
     statistics.realised_sparsity_after_warmup =
         mean(heads.pruned_after_warmup, heads.rows_after_warmup);
     statistics.union_density = mean(groups.union_after_warmup, groups.rows_after_warmup);
-    statistics.kept_mass = mean(heads.kept_mass_after_warmup, heads.rows_after_warmup);
+    if (!evicts) statistics.kept_mass = mean(heads.kept_mass_after_warmup, heads.rows_after_warmup);
   }
   if (shadow_row_bytes > 0) {
     statistics.candidate_density = mean(groups.candidates_after_warmup, groups.rows_after_warmup);

@@ -60,7 +60,7 @@ struct AttentionStatistics {
   std::optional<double> realised_sparsity;               ///< warm-up rows count as 0
   std::optional<double> realised_sparsity_after_warmup;  ///< rows after the warm-up
   std::optional<double> union_density;                   ///< rows after the warm-up
-  std::optional<double> kept_mass;                       ///< rows after the warm-up
+  std::optional<double> kept_mass;          ///< rows after the warm-up; empty with eviction
   std::optional<double> candidate_density;  ///< rows after the warm-up; `estimate` only
   std::optional<double> missed_keys;        ///< where exact scores were at hand
   std::optional<double> output_error;       ///< where exact scores were at hand
@@ -84,6 +84,7 @@ struct AttentionTotals {
   std::int64_t shadow_row_bytes = 0;  ///< of the shadow of one cached K row; 0 without an estimate
   std::int64_t degenerate_fits = 0;
   std::int64_t ill_determined = 0;
+  bool evicts = false;       ///< the mass of what was left out is unknown
   bool dense_policy = true;  ///< the policy is `full`: there are no sparsities to report
 
   /// REQUIRES: both come from the same policy and model, or one is empty.

@@ -134,6 +134,10 @@ void KvCache::free_page(std::int32_t page) {
   std::ranges::push_heap(free_, std::greater{});
 }
 
+void KvCache::free_pages_behind(std::int64_t count, std::vector<std::int32_t>& pages) {
+  for (; std::ssize(pages) > count; pages.pop_back()) free_page(pages.back());
+}
+
 CacheView KvCache::view(int layer, std::span<const std::int32_t> pages) const {
   std::byte* keys = data_ + static_cast<std::size_t>(layer) * layer_bytes();
   std::byte* values = keys + matrix_bytes();

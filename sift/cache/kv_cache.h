@@ -39,6 +39,7 @@ struct CacheView {
   std::byte* values = nullptr;          ///< the same for V
   std::byte* sidecars = nullptr;        ///< the same for each sidecar, one after the other
   std::size_t page_stride = 0;          ///< bytes from one page's rows to the next page's
+  std::int64_t rows = 0;  ///< rows that fill slots 0 … rows − 1 before those of the batch at hand
 
   /// First row of page number `block` of the sequence: kPageRows rows follow contiguously.
   std::byte* key_page(int kv_head, std::int64_t block) const {
@@ -104,6 +105,8 @@ class KvCache {
   /// the pages needed and available when there are too few, and then takes none.
   void allocate_pages(std::int64_t count, std::vector<std::int32_t>& pages);
   void free_page(std::int32_t page);
+  /// Gives the last pages of `pages` back until `count` are left.
+  void free_pages_behind(std::int64_t count, std::vector<std::int32_t>& pages);
   CacheView view(int layer, std::span<const std::int32_t> pages) const;
 
  private:
@@ -121,7 +124,9 @@ class KvCache {
   std::size_t reserved_bytes_ = 0;
 };
 
-/// One request's rows in the cache and the state that its policy carries beside them.
+/// One request's rows in the cache and the state that its policy carries beside them. Where the
+/// policy evicts, the rows that stay fill the first slots, as many in every layer and KV head but
+/// not the same ones, and pages that they leave empty are given back.
 class Sequence {
  public:
   /// Throws Error (invalid_argument) for a policy that the cache has no room for: its layout lacks
@@ -133,12 +138,13 @@ class Sequence {
 
   /// Makes room for `rows` more rows. Throws as KvCache::allocate_pages.
   void reserve(std::int64_t rows);
-  /// Counts `rows` written rows as cached, `generated` of them after the prompt.
+  /// Counts `rows` rows as written and attended, the last `generated` of them after the prompt.
   void commit(std::int64_t rows, std::int64_t generated);
 
-  std::int64_t length() const { return length_; }        ///< rows cached
-  std::int64_t generated() const { return generated_; }  ///< generated rows cached
-  CacheView view(int layer) const { return cache_.view(layer, pages_); }
+  std::int64_t length() const { return length_; }        ///< rows so far: the next one's position
+  std::int64_t rows() const { return rows_; }            ///< of them cached: the next one's slot
+  std::int64_t generated() const { return generated_; }  ///< of them after the prompt
+  CacheView view(int layer) const;
   AttentionState& attention() { return attention_; }
   const AttentionState& attention() const { return attention_; }
   const KvCache& cache() const { return cache_; }
@@ -147,6 +153,7 @@ class Sequence {
   KvCache& cache_;
   std::vector<std::int32_t> pages_;
   std::int64_t length_ = 0;
+  std::int64_t rows_ = 0;
   std::int64_t generated_ = 0;
   AttentionState attention_;
 };

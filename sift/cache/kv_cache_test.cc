@@ -71,6 +71,18 @@ TEST(KvCache, GrowsAPageList) {
   EXPECT_THAT(pages, ElementsAre(0, 1, 2));
 }
 
+TEST(KvCache, ShortensAPageList) {
+  KvCache cache({1, 1, 32, DType::f32}, 64 * 4);
+  std::vector<std::int32_t> pages = take(cache, 4);
+  cache.free_pages_behind(4, pages);
+  EXPECT_EQ(cache.free_pages(), 0);
+  cache.free_pages_behind(1, pages);
+  EXPECT_THAT(pages, ElementsAre(0));
+  EXPECT_EQ(cache.free_pages(), 3);
+  cache.free_pages_behind(0, pages);
+  EXPECT_EQ(cache.free_pages(), 4);
+}
+
 TEST(KvCache, NamesPagesNeededAndAvailable) {
   KvCache cache({1, 1, 32, DType::f32}, 64 * 4);
   std::vector<std::int32_t> pages = take(cache, 2);

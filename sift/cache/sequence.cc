@@ -1,5 +1,8 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "sift/attention/retention.h"
 #include "sift/cache/kv_cache.h"
 #include "sift/core/error.h"
 
@@ -18,6 +21,8 @@ void check_sidecars(const CacheLayout& layout, const Policy& policy) {
   }
 }
 
+std::int64_t pages_of(std::int64_t rows) { return (rows + kPageRows - 1) / kPageRows; }
+
 }  // namespace
 
 Sequence::Sequence(KvCache& cache, const Policy& policy, int heads)
@@ -31,14 +36,22 @@ Sequence::~Sequence() {
   for (const std::int32_t page : pages_) cache_.free_page(page);
 }
 
-void Sequence::reserve(std::int64_t rows) {
-  const std::int64_t last = length_ + rows;
-  cache_.allocate_pages((last + kPageRows - 1) / kPageRows, pages_);
-}
+void Sequence::reserve(std::int64_t rows) { cache_.allocate_pages(pages_of(rows_ + rows), pages_); }
 
 void Sequence::commit(std::int64_t rows, std::int64_t generated) {
   length_ += rows;
+  rows_ += rows;
   generated_ += generated;
+  // What attend evicted: a prompt's rows all stay until the first row after it.
+  if (generated == 0) return;
+  rows_ = std::min(rows_, retained_rows(attention_.policy(), length_));
+  cache_.free_pages_behind(pages_of(rows_), pages_);
+}
+
+CacheView Sequence::view(int layer) const {
+  CacheView view = cache_.view(layer, pages_);
+  view.rows = rows_;
+  return view;
 }
 
 }  // namespace sift

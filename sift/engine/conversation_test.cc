@@ -72,6 +72,32 @@ TEST_F(ConversationTest, GeneratedTokensStayAsTheyAre) {
   EXPECT_EQ(second.prompt_tokens, static_cast<std::int64_t>(request.prompt.size()));
 }
 
+// Rows that a turn evicted are gone for the next one; where none is, it is as if all had stayed.
+TEST_F(ConversationTest, TurnsGoOnWithTheRowsThatStayed) {
+  const auto two_turns = [&](Engine& engine, const char* policy) {
+    Conversation conversation(engine, parse_policy(policy), "");
+    conversation.say("Hello", short_answer());
+    return conversation.say("And now?", short_answer());
+  };
+  const GenerationResult full = two_turns(*engine_, "full");
+  EXPECT_EQ(two_turns(*engine_, "h2o:budget=256").token_ids, full.token_ids);
+  EXPECT_EQ(two_turns(*engine_, "window:recent=250").token_ids, full.token_ids);
+  EngineOptions options = engine_->options();
+  options.backend = BackendKind::cpu;
+  options.compute = Compute::f32;
+  Engine cpu(options);
+  for (const char* policy : {"h2o:budget=24", "h2o:keep=0.5", "window:sink=2,recent=14"}) {
+    const GenerationResult expected = two_turns(*engine_, policy);
+    const GenerationResult actual = two_turns(cpu, policy);
+    EXPECT_EQ(actual.token_ids, expected.token_ids) << policy;
+    const AttentionStatistics a = actual.attention.summary();
+    const AttentionStatistics e = expected.attention.summary();
+    EXPECT_EQ(a.k_bytes_read, e.k_bytes_read) << policy;
+    EXPECT_EQ(a.realised_sparsity, e.realised_sparsity) << policy;
+    EXPECT_GT(*a.realised_sparsity, 0.2) << policy;
+  }
+}
+
 TEST_F(ConversationTest, SpecialTokensInMessagesAreText) {
   Conversation plain(*engine_, parse_policy("full"), "");
   Conversation hostile(*engine_, parse_policy("full"), "");

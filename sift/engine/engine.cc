@@ -52,7 +52,7 @@ std::int64_t choose_context(std::int64_t asked, std::int64_t trained) {
 std::string dense_notice(const AttentionState& state, const AttentionStatistics& statistics,
                          std::int64_t rows) {
   const Policy& policy = state.policy();
-  if (policy.select == Select::all || statistics.sparse_steps > 0) return {};
+  if (is_dense(policy) || statistics.sparse_steps > 0) return {};
   if (rows == 0) return "no step ran sparse: prompts run dense, and no token was run after it";
   if (policy.select == Select::above && state.calibrate() == Calibrate::decode &&
       rows <= policy.warmup) {

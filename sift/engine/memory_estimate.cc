@@ -48,7 +48,7 @@ std::int64_t attention_bytes(const Model& model, const Policy& policy, int threa
   const AttentionShape shape = model.shape().attention();
   const std::int64_t context = model.config().context_length;
   const std::int64_t rows = std::min<std::int64_t>(kPromptChunk, context);
-  const RowMode mode = policy.select == Select::all ? RowMode::dense : RowMode::record;
+  const RowMode mode = is_dense(policy) ? RowMode::dense : RowMode::record;
   return static_cast<std::int64_t>(
       cpu::rows_workspace_bytes(shape, policy, rows, context, threads) +
       cpu::decode_workspace_bytes(shape, context, mode, threads));

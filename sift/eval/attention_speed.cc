@@ -30,6 +30,12 @@ void check(const AttentionSpeedOptions& options) {
     throw Error(ErrorKind::invalid_argument,
                 fmt::format("{} is {}, expected {} or more", what, value, low));
   };
+  if (evicts(options.policy)) {
+    throw Error(ErrorKind::invalid_argument,
+                fmt::format("attention policy '{}' evicts rows, which one step by itself does not "
+                            "show; `sift bench decode` times it",
+                            options.policy.name));
+  }
   check_range("batch", options.batch, 1);
   check_range("context", options.context, 2);
   check_range("repetitions", options.repeat, 1);

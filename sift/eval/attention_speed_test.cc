@@ -90,6 +90,7 @@ TEST(AttentionSpeed, StopsAndRefuses) {
   options.head_dim = 48;
   EXPECT_THROW(attention_speed(options), Error);
   EXPECT_THROW(attention_speed(small("sift:estimate=quantised,bits=3")), Error);
+  EXPECT_THROW(attention_speed(small("h2o:keep=0.25")), Error);
 }
 
 TEST(AttentionSpeed, KnowsTheLastLevelCache) { EXPECT_GE(last_level_cache_bytes(), 1 << 20); }

@@ -161,7 +161,7 @@ SpeedResult prefill_speed(Engine& engine, std::span<const std::int32_t> text, co
     if (i > 0) result.tokens_per_second.push_back(rate(tokens, start));
   }
   engine.model().check_intact();
-  result.attention.dense_policy = policy.select == Select::all;
+  result.attention.dense_policy = is_dense(policy);
   return result;
 }
 

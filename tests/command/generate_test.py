@@ -54,6 +54,24 @@ class Generation(CommandTest):
                     "dense_steps", "degenerate_fits", "ill_determined", "empty_steps"):
             self.assertIn(key, report["attention"])
 
+    def test_policies_that_evict(self):
+        for policy in ("h2o:budget=6", "window:sink=2,recent=4"):
+            with self.subTest(policy=policy):
+                run = generate("--json", "--attention", policy, prompt="z" * 40)
+                self.expect(run, 0)
+                report = json.loads(run.stdout)
+                self.assertEqual(report["generated_tokens"], 4)
+                attention = report["attention"]
+                self.assertEqual(attention["policy"], policy)
+                self.assertIsNone(attention["kept_mass"])
+                # Three of the tokens run, each over six rows and its own.
+                self.assertAlmostEqual(attention["realised_sparsity"],
+                                       sum(1 - 7 / rows for rows in (41, 42, 43)) / 3)
+                self.assertEqual(attention["k_bytes_read"] * (41 + 42 + 43),
+                                 attention["k_bytes_dense"] * 3 * 7)
+        self.expect(generate("--attention", "h2o:compensate=mean"), 2,
+                    "'h2o:compensate=mean' evicts keys")
+
     def test_what_ran_dense_is_said(self):  # 63
         report = json.loads(generate("--json", "--attention", "sift:paper,warmup=64").stdout)
         self.assertEqual(report["attention"]["sparse_steps"], 0)

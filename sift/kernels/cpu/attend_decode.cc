@@ -8,6 +8,7 @@
 
 #include "sift/core/error.h"
 #include "sift/kernels/cpu/attend_decode_pass.h"
+#include "sift/kernels/cpu/retained_step.h"
 
 namespace sift::cpu {
 namespace {
@@ -98,6 +99,23 @@ void observe(AttentionState& state, int layer, const RowIdentity& row, RowMode m
   if (row.generated > 0) state.observe_dense(layer, row);
 }
 
+int threads_for(const AttentionShape& shape, std::int64_t keys) {
+  return keys * shape.kv_heads <= kKeysForThreads ? 1 : omp_get_max_threads();
+}
+
+void attend_retained(AttentionState& state, int layer, const CacheView& cache,
+                     const RowIdentity& row, const float* query, float* output,
+                     DecodeWorkspace& workspace) {
+  RetainedStep step(state, layer, cache, row);
+  const std::int64_t keys = step.begin();
+  const int threads = threads_for(state.shape(), keys);
+  workspace.ensure(state.shape(), keys, RowMode::record, threads);
+  scale_query(state.shape(), query, workspace.query.data());
+  DecodePass(state, layer, cache, keys, RowMode::dense, output, workspace).run(threads);
+  check_scores(workspace, state.shape(), layer);
+  step.finish(threads, workspace);
+}
+
 }  // namespace
 
 void check_decode_policy(const Policy& policy) {
@@ -115,10 +133,13 @@ void attend_decode(AttentionState& state, int layer, const CacheView& cache, con
                    const float* query, float* output, DecodeWorkspace& workspace) {
   check_row(cache, row);
   check_decode_policy(state.policy());
+  if (evicts(state.policy())) {
+    attend_retained(state, layer, cache, row, query, output, workspace);
+    return;
+  }
   const AttentionShape& shape = state.shape();
   const RowMode mode = gated_mode(state, row);
-  const bool alone = row.visible * shape.kv_heads <= kKeysForThreads;
-  const int threads = alone ? 1 : omp_get_max_threads();
+  const int threads = threads_for(shape, row.visible);
   workspace.ensure(shape, row.visible, mode, threads);
   scale_query(shape, query, workspace.query.data());
   if (mode == RowMode::sift && keeps_key_shadow(state.policy())) {

@@ -24,6 +24,9 @@ void check_decode_policy(const Policy& policy);
 /// a policy with `gate=auto` runs dense below kSiftGateMinimum visible keys; rows that run dense
 /// count as generated rows only if they are.
 ///
+/// Where the policy evicts, the row lies in slot cache.rows, behind the rows that stay; it attends
+/// over them, dense, and the ones that stay after it fill the first slots in the end.
+///
 /// Results are bitwise equal for any number of OpenMP threads. Throws Error (numerical) that names
 /// layer and head at a NaN or +Inf score or a row without a finite one, Error (invalid_argument)
 /// for no visible key, a head dimension that is not a multiple of 16, or a policy that

@@ -37,6 +37,7 @@ DecodePass::DecodePass(AttentionState& state, int layer, const CacheView& cache,
       score_(kernels_.score[cache_type_index(cache.layout.type)]),
       accumulate_(kernels_.accumulate[cache_type_index(cache.layout.type)]),
       layout_{state.shape().group_size(), cache.layout.head_dim, cache.layout.row_bytes()},
+      keeps_scores_(mode == RowMode::record || policy_.retain == Retain::heavy_hitters),
       estimates_(mode == RowMode::sift && keeps_key_shadow(policy_)),
       shadow_layout_{layout_.group, layout_.head_dim, cache.layout.sidecars[Sidecar::key_shadow]},
       chunks_((visible + kChunkKeys - 1) / kChunkKeys) {
@@ -177,7 +178,7 @@ void DecodePass::dense_item(const Item& at, const Item& next, DecodeThread& thre
   Survivors& all = thread.survivors[0];
   const std::byte* values = cache_.value_page(at.kv_head, at.chunk * kChunkPages);
   score_chunk(at, values, thread, all.weights.data());
-  if (mode_ == RowMode::record) {
+  if (keeps_scores_) {
     std::memcpy(chunk_scores(at.kv_head, at.chunk), all.weights.data(),
                 sizeof(float) * layout_.group * kScoreStride);
   }

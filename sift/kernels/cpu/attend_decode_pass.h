@@ -16,7 +16,7 @@ namespace sift::cpu {
 ///
 /// Work comes in items of one chunk of one KV head, which threads claim in order from one counter:
 /// - dense and record: scores and values of a chunk in one item; record adds an item per query head
-///   for its quantile;
+///   for its quantile; record, and dense where rows gather mass, leave the scores in the workspace;
 /// - sift: the scores of a chunk, and later its values. The order is K₀ K₁ V₀ K₂ V₁ …, so that the
 ///   scores of a head are usually complete, and its threshold known, when its values are claimed;
 ///   nobody waits at a barrier;
@@ -120,7 +120,8 @@ class DecodePass {
   DecodeKernels::Score score_;
   DecodeKernels::Accumulate accumulate_;
   GroupLayout layout_;
-  bool estimates_;  // scores are estimated first
+  bool keeps_scores_;  // of rows that run dense or record
+  bool estimates_;     // scores are estimated first
   DecodeKernels::Score score_shadow_ = nullptr;
   GroupLayout shadow_layout_;
   std::int64_t chunks_;

@@ -56,21 +56,24 @@ class RowsAttention {
 
   RowsCall call_;
   int threads_;
-  std::int64_t keys_;                       // that the segment's last row sees
+  std::int64_t keys_;                       // slots up to that of the segment's last row
+  std::vector<RetainedRows> retained_;      // [kv_heads] where the policy evicts
   std::vector<double> value_sums_;          // [kv_heads, head_dim] over the slots before
   std::vector<std::int64_t> summed_slots_;  // [kv_heads]
   RowFailure failure_;
 };
 
 RowsAttention::RowsAttention(const RowsCall& call)
-    : call_(call),
-      threads_(omp_get_max_threads()),
-      keys_(call.visible(call.segment.row_count - 1)) {
+    : call_(call), threads_(omp_get_max_threads()), keys_(call.slots(call.segment.row_count - 1)) {
   call_.workspace.scratch.resize(static_cast<std::size_t>(threads_));
   call_.panel_pages = panel_pages(call.state.shape(), keys_);
   const std::int64_t rows = std::min(call.segment.row_count, kSpanRows);
   call_.workspace.head_results.resize(static_cast<std::size_t>(rows * call_.heads()));
   call_.workspace.group_facts.resize(static_cast<std::size_t>(rows * call_.kv_heads()));
+  for (int kv_head = 0; evicts(call_.state.policy()) && kv_head < call_.kv_heads(); ++kv_head) {
+    retained_.emplace_back(call_.state.policy(), call_.cache, kv_head, call_.visible(0) - 1);
+  }
+  call_.retained = retained_;
 }
 
 void RowsAttention::run() {
@@ -89,6 +92,7 @@ void RowsAttention::run() {
     call_.span = next_span(begin);
     run_span();
   }
+  for (RetainedRows& rows : retained_) rows.settle();
 }
 
 // Transposed once, the keys serve all row blocks and query heads.
@@ -160,13 +164,13 @@ void RowsAttention::compute_means(int kv_head) {
 
 void RowsAttention::run_blocks() {
   const std::int64_t rows = call_.span.end - call_.span.begin;
-  const std::int64_t keys = call_.visible(call_.span.end - 1);
+  const std::int64_t keys = call_.slots(call_.span.end - 1);
   const std::int64_t height = std::min(block_height(call_.state.shape(), keys), rows);
   const std::int64_t blocks = (rows + height - 1) / height;
   ensure_scratch(call_, height, keys);
   // Rows that depend on each other go in order, one thread to a KV head. Otherwise the last blocks
   // start first, since they see the most keys.
-  const bool in_order = call_.carries();
+  const bool in_order = call_.runs_in_order();
   const std::int64_t tasks = call_.kv_heads() * (in_order ? 1 : blocks);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads_)
   for (std::int64_t task = 0; task < tasks; ++task) {
@@ -256,7 +260,7 @@ std::size_t rows_workspace_bytes(const AttentionShape& shape, const Policy& poli
 void attend_rows(AttentionState& state, int layer, const CacheView& cache, const Segment& segment,
                  const float* query, float* output, RowsWorkspace& workspace) {
   if (segment.row_count == 0) return;
-  RowsAttention({state, layer, cache, segment, query, output, workspace, 0, {}}).run();
+  RowsAttention({state, layer, cache, segment, query, output, workspace, 0, {}, {}}).run();
 }
 
 }  // namespace sift::cpu

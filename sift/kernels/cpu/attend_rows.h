@@ -64,12 +64,14 @@ struct RowsWorkspace {
 std::size_t rows_workspace_bytes(const AttentionShape& shape, const Policy& policy,
                                  std::int64_t rows, std::int64_t keys, int threads);
 
-/// Attention of all rows of a segment over what each sees: row i over slots 0 … visible − 1 of
-/// segment.identity(i), by the state's policy; the gate never applies. The keys and values of all
-/// rows are in the cache already. query (rotated, unscaled), output: [row_count, heads, head_dim].
+/// Attention of all rows of a segment over what each sees, by the state's policy; the gate never
+/// applies. The keys and values of all rows are in the cache already, in the slots behind the
+/// cached rows; where the policy evicts, the rows that stay fill the first slots in the end. query
+/// (rotated, unscaled), output: [row_count, heads, head_dim].
 ///
 /// Runs on as many threads as OpenMP is set to. A row's result depends on neither the rows that
-/// stand in the same segment nor the number of threads. Statistics and records are taken in row
+/// stand in the same segment nor the number of threads; with eviction the segment decides in which
+/// slots rows come to lie, and so the order of sums. Statistics and records are taken in row
 /// order; only generated rows are observed. Throws Error (numerical) that names layer and head at a
 /// NaN or +Inf score or a row without a finite one, for the first such row.
 void attend_rows(AttentionState& state, int layer, const CacheView& cache, const Segment& segment,

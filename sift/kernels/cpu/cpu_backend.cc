@@ -69,7 +69,7 @@ class CpuBackend final : public Backend {
     for (const Segment& segment : batch.segments) {
       const std::int64_t offset = segment.row_begin * key_width();
       const CacheView cache = segment.sequence->view(layer);
-      cpu::append_rows(cache, segment.sequence->attention(), layer, segment.sequence->length(),
+      cpu::append_rows(cache, segment.sequence->attention(), layer, segment.sequence->rows(),
                        segment.row_count, key_.data() + offset, value_.data() + offset);
     }
   }

@@ -117,7 +117,7 @@ RowBlock::RowBlock(const RowsCall& call, int kv_head, std::int64_t begin, std::i
       end_(end),
       group_(call.group()),
       dim_(call.dim()),
-      keys_(call.visible(end - 1)),
+      keys_(call.slots(end - 1)),
       stride_(score_stride(keys_)),
       rows_(static_cast<int>(round_up((end - begin) * group_, kRowsTogether))) {}
 
@@ -171,26 +171,31 @@ void RowBlock::score(KeySource source, float* scores) {
 
 // Scores become weights; keys that the row does not see get 0.
 void RowBlock::weigh_row(std::int64_t row) {
-  const bool usable = scan_row(row);
-  if (usable && call_.state.score_observer() != nullptr) show_scores(row);
-  if (usable && call_.estimates()) {
-    weigh_estimated(row);
-  } else if (usable && call_.span.sifts) {
-    weigh_sifted(row);
-  } else if (usable) {
-    for (int g = 0; g < group_; ++g) weigh_dense(row, g);
-  }
-  const std::int64_t weighed = usable ? call_.visible(row) : 0;
+  const bool usable = evicts(policy_) ? weigh_retained(row) : weigh_visible(row);
+  const std::int64_t weighed = usable ? call_.slots(row) : 0;
   for (int g = 0; g < group_; ++g) {
     std::fill(scores(row, g) + weighed, scores(row, g) + keys_, 0.0F);
     if (call_.estimates()) std::fill(estimates(row, g) + weighed, estimates(row, g) + keys_, 0.0F);
   }
 }
 
+bool RowBlock::weigh_visible(std::int64_t row) {
+  if (!scan_row(row)) return false;
+  if (call_.state.score_observer() != nullptr) show_scores(row);
+  if (call_.estimates()) {
+    weigh_estimated(row);
+  } else if (call_.span.sifts) {
+    weigh_sifted(row);
+  } else {
+    for (int g = 0; g < group_; ++g) weigh_dense(row, g);
+  }
+  return true;
+}
+
 bool RowBlock::scan_row(std::int64_t row) {
   for (int g = 0; g < group_; ++g) {
     ScoreScan& scan = scratch_.scans[static_cast<std::size_t>(g)];
-    scan = scan_scores(scores(row, g), call_.visible(row));
+    scan = scan_scores(scores(row, g), call_.slots(row));
     if (!is_usable(row, g, scan)) return false;
     if (!call_.estimates()) continue;
     ScoreScan& estimate_scan = scratch_.estimate_scans[static_cast<std::size_t>(g)];
@@ -209,7 +214,7 @@ bool RowBlock::is_usable(std::int64_t row, int group_head, const ScoreScan& scan
 
 // A copy of a row's scores in natural logarithms.
 std::span<float> RowBlock::natural_scores(std::int64_t row, int group_head) {
-  const std::span<float> copy(scratch_.copy.data(), static_cast<std::size_t>(call_.visible(row)));
+  const std::span<float> copy(scratch_.copy.data(), static_cast<std::size_t>(call_.slots(row)));
   const float* row_scores = scores(row, group_head);
   std::transform(row_scores, row_scores + copy.size(), copy.begin(),
                  [](float score) { return score * static_cast<float>(kLn2); });
@@ -235,12 +240,36 @@ void RowBlock::weigh_dense(std::int64_t row, int group_head) {
   HeadResult& result = call_.head_result(row, head(group_head));
   const bool records = call_.state.mode(identity) == RowMode::record;
   const std::span<float> copy = records ? natural_scores(row, group_head) : std::span<float>();
-  const double sum = replace_exp2(row_scores, identity.visible, maximum);
+  const double sum = replace_exp2(row_scores, call_.slots(row), maximum);
   if (records) {
     const double log_sum_exp = static_cast<double>(maximum) * kLn2 + std::log(sum);
     result.ln_theta = ln_softmax_quantile(copy, log_sum_exp, policy_.tau);
   }
   result.factors = {static_cast<float>(1 / sum), 0};
+}
+
+// Dense over the rows that stay, where the policy evicts.
+bool RowBlock::weigh_retained(std::int64_t row) {
+  RetainedRows& rows = call_.retained[static_cast<std::size_t>(kv_head_)];
+  const bool generated = call_.segment.identity(row).generated > 0;
+  if (generated) rows.evict();
+  rows.admit();
+  for (int g = 0; g < group_; ++g) {
+    float* row_scores = scores(row, g);
+    for (const std::int64_t slot : rows.evicted_slots()) {
+      row_scores[slot] = -std::numeric_limits<float>::infinity();
+    }
+  }
+  if (!scan_row(row)) return false;
+  for (int g = 0; g < group_; ++g) {
+    weigh_dense(row, g);
+    HeadResult& result = call_.head_result(row, head(g));
+    result.facts = {.kept = rows.rows()};
+    rows.add_mass(0, scores(row, g), rows.slots(), static_cast<double>(result.factors.sum));
+  }
+  call_.group_facts(row, kv_head_) = {.union_rows = rows.rows()};
+  if (generated) rows.evict();
+  return true;
 }
 
 void RowBlock::weigh_sifted(std::int64_t row) {

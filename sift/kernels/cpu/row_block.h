@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "sift/cache/retained_rows.h"
 #include "sift/kernels/cpu/attend_rows.h"
 #include "sift/kernels/cpu/candidate_kernels.h"
 
@@ -36,6 +37,7 @@ struct RowsCall {
   RowsWorkspace& workspace;
   std::int64_t panel_pages = 0;  ///< pages of keys that were expanded once for all blocks
   RowSpan span;
+  std::span<RetainedRows> retained;  ///< [kv_heads] where the policy evicts
 
   int heads() const { return state.shape().heads; }
   int kv_heads() const { return state.shape().kv_heads; }
@@ -46,8 +48,12 @@ struct RowsCall {
   /// Floats of an expanded page of keys.
   std::size_t tile_size() const { return static_cast<std::size_t>(dim()) * kPageRows; }
   std::int64_t visible(std::int64_t row) const { return segment.identity(row).visible; }
+  /// Slots up to the row's own: where nothing is evicted, those of the keys that it sees.
+  std::int64_t slots(std::int64_t row) const { return cache.rows + row + 1; }
   /// Whether a row's thresholds depend on what the row before it kept.
   bool carries() const { return span.sifts && state.policy().adapt != 0; }
+  /// Whether rows of a KV head run one after the other.
+  bool runs_in_order() const { return carries() || evicts(state.policy()); }
   /// Whether rows of the span estimate scores before they look at them.
   bool estimates() const { return span.sifts && keeps_key_shadow(state.policy()); }
   bool adds_mean() const { return span.sifts && state.policy().compensate == Compensate::mean; }
@@ -133,10 +139,12 @@ class RowBlock {
   const float* key_tile(KeySource source, std::int64_t page);
   void score(KeySource source, float* scores);
   void weigh_row(std::int64_t row);
+  bool weigh_visible(std::int64_t row);
   bool scan_row(std::int64_t row);
   bool is_usable(std::int64_t row, int group_head, const ScoreScan& scan);
   std::span<float> natural_scores(std::int64_t row, int group_head);
   void show_scores(std::int64_t row);
+  bool weigh_retained(std::int64_t row);
   void weigh_dense(std::int64_t row, int group_head);
   void weigh_sifted(std::int64_t row);
   HeadSelection exact_selection(std::int64_t row, int group_head);

@@ -6,9 +6,11 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "sift/cache/cache_rows.h"
+#include "sift/cache/retained_rows.h"
 #include "sift/core/error.h"
 #include "sift/core/key_shadow.h"
 #include "sift/sifting/quantile.h"
@@ -26,16 +28,26 @@ struct Scores {
   }
 };
 
-using Rows = std::vector<float>;  // [visible, head_dim]
+using Rows = std::vector<float>;          // [visible, head_dim]
+using Slots = std::vector<std::int64_t>;  // [visible]
 
-Rows read_rows(const CacheView& cache, int kv_head, std::int64_t count, bool keys) {
+Rows read_rows(const CacheView& cache, int kv_head, const Slots& slots, bool keys) {
   const int dim = cache.layout.head_dim;
-  Rows rows(static_cast<std::size_t>(count) * dim);
-  for (std::int64_t slot = 0; slot < count; ++slot) {
+  Rows rows(slots.size() * dim);
+  float* to = rows.data();
+  for (const std::int64_t slot : slots) {
     const std::byte* row = keys ? cache.key_row(kv_head, slot) : cache.value_row(kv_head, slot);
-    read_cache_row(cache.layout.type, row, dim, rows.data() + slot * dim);
+    read_cache_row(cache.layout.type, row, dim, to);
+    to += dim;
   }
   return rows;
+}
+
+/// Where the rows lie while nothing is evicted.
+Slots all_slots(std::int64_t count) {
+  Slots slots(static_cast<std::size_t>(count));
+  std::iota(slots.begin(), slots.end(), 0);
+  return slots;
 }
 
 void check_scores(const Scores& scores, int layer, int head) {
@@ -222,16 +234,17 @@ EstimateError error_of(const Sifted& sifted, const Sifted& exact,
 class Group {
  public:
   Group(AttentionState& state, int layer, const CacheView& cache, const RowIdentity& row,
-        int kv_head)
+        int kv_head, Slots slots)
       : state_(state),
         layer_(layer),
         cache_(cache),
         row_(row),
         kv_head_(kv_head),
         dim_(cache.layout.head_dim),
-        keys_(read_rows(cache, kv_head, row.visible, true)),
-        values_(read_rows(cache, kv_head, row.visible, false)),
-        union_(static_cast<std::size_t>(row.visible), 0),
+        slots_(std::move(slots)),
+        keys_(read_rows(cache, kv_head, slots_, true)),
+        values_(read_rows(cache, kv_head, slots_, false)),
+        union_(slots_.size(), 0),
         candidates_(union_) {}
 
   void attend(RowMode mode, std::span<const float> query, std::span<float> output) {
@@ -249,6 +262,29 @@ class Group {
       std::copy(result.begin(), result.end(), output.data() + head * dim_);
     }
     if (mode == RowMode::sift) report_union();
+  }
+
+  /// Dense attention over the rows that stay, which gather its weights.
+  void attend_retained(RetainedRows& rows, std::span<const float> query, std::span<float> output) {
+    const int group = state_.shape().group_size();
+    for (int head = kv_head_ * group; head < (kv_head_ + 1) * group; ++head) {
+      const Scores scores = score_keys(query.data() + head * dim_, keys_, dim_, layer_, head);
+      const std::vector<double> result = attend_all(scores);
+      std::copy(result.begin(), result.end(), output.data() + head * dim_);
+      for (std::size_t i = 0; i < slots_.size(); ++i) {
+        rows.add_mass(slots_[i], scores.weight(static_cast<std::int64_t>(i)));
+      }
+    }
+  }
+
+  /// What a row of a policy that evicts attended over.
+  void report_retained() {
+    const std::int64_t rows = std::ssize(slots_);
+    const int group = state_.shape().group_size();
+    for (int head = kv_head_ * group; head < (kv_head_ + 1) * group; ++head) {
+      state_.observe_head(layer_, head, row_, {.kept = rows});
+    }
+    state_.observe_group(layer_, kv_head_, row_, GroupFacts{.union_rows = rows});
   }
 
  private:
@@ -332,6 +368,7 @@ class Group {
   RowIdentity row_;
   int kv_head_;
   int dim_;
+  Slots slots_;  // of the rows that are attended over, by position
   Rows keys_;
   Rows values_;
   Rows shadows_;                  // of the keys, where scores are estimated
@@ -345,9 +382,34 @@ void attend_row(AttentionState& state, int layer, const CacheView& cache, const 
                 std::span<const float> query, std::span<float> output) {
   const RowMode mode = state.mode(row);
   for (int kv_head = 0; kv_head < cache.layout.kv_heads; ++kv_head) {
-    Group(state, layer, cache, row, kv_head).attend(mode, query, output);
+    Group(state, layer, cache, row, kv_head, all_slots(row.visible)).attend(mode, query, output);
   }
   if (mode != RowMode::sift) state.observe_dense(layer, row);
+}
+
+void attend_retained_rows(AttentionState& state, int layer, const CacheView& cache,
+                          const Segment& segment, std::span<const float> query,
+                          std::span<float> output) {
+  const std::size_t width = query.size() / static_cast<std::size_t>(segment.row_count);
+  // Rows that run dense come before those that do not, and are counted first.
+  for (std::int64_t index = 0; index < segment.row_count; ++index) {
+    const RowIdentity row = segment.identity(index);
+    if (state.mode(row) != RowMode::sift) state.observe_dense(layer, row);
+  }
+  for (int kv_head = 0; kv_head < cache.layout.kv_heads; ++kv_head) {
+    RetainedRows rows(state.policy(), cache, kv_head, segment.sequence->length());
+    for (std::int64_t index = 0; index < segment.row_count; ++index) {
+      const RowIdentity row = segment.identity(index);
+      if (row.generated > 0) rows.evict();
+      rows.admit();
+      const std::size_t offset = static_cast<std::size_t>(index) * width;
+      Group group(state, layer, cache, row, kv_head, rows.slots_by_position());
+      group.attend_retained(rows, query.subspan(offset, width), output.subspan(offset, width));
+      if (row.generated > 0) rows.evict();
+      if (state.mode(row) == RowMode::sift) group.report_retained();
+    }
+    rows.settle();
+  }
 }
 
 }  // namespace sift::reference

@@ -2,7 +2,7 @@
 
 #include <span>
 
-#include "sift/cache/kv_cache.h"
+#include "sift/kernels/backend.h"
 
 namespace sift::reference {
 
@@ -14,5 +14,13 @@ namespace sift::reference {
 /// layer and head at a NaN or +Inf score or a row without a finite one.
 void attend_row(AttentionState& state, int layer, const CacheView& cache, const RowIdentity& row,
                 std::span<const float> query, std::span<float> output);
+
+/// The same for the rows of a segment whose policy evicts (docs/method.md, "Eviction"): each row
+/// attends over the rows that stay, and decides with which the next one goes on. Their keys and
+/// values are in the slots behind the cached rows; in the end the rows that stay fill the first
+/// slots. query, output: [row_count, heads, head_dim].
+void attend_retained_rows(AttentionState& state, int layer, const CacheView& cache,
+                          const Segment& segment, std::span<const float> query,
+                          std::span<float> output);
 
 }  // namespace sift::reference

@@ -88,25 +88,33 @@ class ReferenceBackend final : public Backend {
     for (const Segment& segment : batch.segments) {
       for (std::int64_t index = 0; index < segment.row_count; ++index) {
         const std::int64_t row = segment.row_begin + index;
-        const std::int64_t slot = segment.sequence->length() + index;
-        rotate_heads(slot, shape_.heads, query.data() + row * query_width());
-        rotate_heads(slot, shape_.kv_heads, key.data() + row * key_width());
-        append(*segment.sequence, layer, slot, key.data() + row * key_width(),
-               value.data() + row * key_width());
+        const std::int64_t position = segment.sequence->length() + index;
+        rotate_heads(position, shape_.heads, query.data() + row * query_width());
+        rotate_heads(position, shape_.kv_heads, key.data() + row * key_width());
+        append(*segment.sequence, layer, segment.sequence->rows() + index,
+               key.data() + row * key_width(), value.data() + row * key_width());
       }
     }
     std::copy(query.begin(), query.end(), activations.query.data());
   }
 
   void attend(int layer, const Batch& batch, Activations& activations) override {
+    const auto width = static_cast<std::size_t>(query_width());
     for (const Segment& segment : batch.segments) {
+      AttentionState& state = segment.sequence->attention();
       const CacheView cache = segment.sequence->view(layer);
+      const auto first = static_cast<std::size_t>(segment.row_begin) * width;
+      const std::size_t size = static_cast<std::size_t>(segment.row_count) * width;
+      const std::span<const float> query(activations.query.data() + first, size);
+      const std::span<float> output(activations.attended.data() + first, size);
+      if (evicts(state.policy())) {
+        reference::attend_retained_rows(state, layer, cache, segment, query, output);
+        continue;
+      }
       for (std::int64_t index = 0; index < segment.row_count; ++index) {
-        const std::int64_t offset = (segment.row_begin + index) * query_width();
-        const auto width = static_cast<std::size_t>(query_width());
-        reference::attend_row(segment.sequence->attention(), layer, cache, segment.identity(index),
-                              {activations.query.data() + offset, width},
-                              {activations.attended.data() + offset, width});
+        const std::size_t offset = static_cast<std::size_t>(index) * width;
+        reference::attend_row(state, layer, cache, segment.identity(index),
+                              query.subspan(offset, width), output.subspan(offset, width));
       }
     }
   }
