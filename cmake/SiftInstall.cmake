@@ -13,7 +13,7 @@ install(DIRECTORY "${PROJECT_SOURCE_DIR}/sift" DESTINATION "${CMAKE_INSTALL_INCL
         PATTERN "kernels/cuda" EXCLUDE
         PATTERN "kernels/reference" EXCLUDE
         PATTERN "tokenizer/jinja" EXCLUDE
-        REGEX "/(attention_json|custom_policy_fixture|gguf_cursor|gguf_writer|json_documents|random_model|tiny_vocabulary)\\.h$" EXCLUDE)
+        REGEX "/(attention_json|custom_policy_fixture|gguf_cursor|gguf_writer|json_documents|random_model|result_json|study_cells|study_run|study_tasks|tiny_vocabulary)\\.h$" EXCLUDE)
 
 set(SIFT_PACKAGE_DIR "${CMAKE_INSTALL_LIBDIR}/cmake/sift")
 install(EXPORT siftTargets NAMESPACE sift:: DESTINATION "${SIFT_PACKAGE_DIR}")

@@ -157,6 +157,8 @@ void add_bench(CLI::App& root, int& exit_code) {
           return prefill_speed(engine, ids, policy, depth, prefilling->repeat, callback);
         });
   });
+
+  add_bench_attention(*bench, exit_code);
 }
 
 }  // namespace sift::cli

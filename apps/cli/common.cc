@@ -15,6 +15,7 @@
 #include "apps/cli/log.h"
 #include "sift/core/error.h"
 #include "sift/core/threads.h"
+#include "sift/eval/corpus.h"
 #include "sift/transformer/transformer.h"
 
 namespace sift::cli {
@@ -162,6 +163,10 @@ std::string read_text(const std::string& path) {
   }
   text.assign(std::istreambuf_iterator<char>(file), {});
   return text;
+}
+
+std::vector<std::int32_t> read_tokens(const Engine& engine, const std::string& path) {
+  return corpus_tokens(engine, path, read_text(path));
 }
 
 }  // namespace sift::cli

@@ -67,4 +67,8 @@ std::unique_ptr<Engine> load_engine(const ModelOptions& options);
 /// Whole contents of a file, "-" for standard input. Throws Error (input_output).
 std::string read_text(const std::string& path);
 
+/// The tokens of a `--text` file: a text, or documents where its name ends in .jsonl. Throws Error
+/// as read_text() and corpus_tokens() do.
+std::vector<std::int32_t> read_tokens(const Engine& engine, const std::string& path);
+
 }  // namespace sift::cli

@@ -43,8 +43,10 @@ void add_commands(CLI::App& app, int& exit_code) {
   add_chat(app);
   add_compare(app, exit_code);
   add_perplexity(app, exit_code);
+  add_analyze(app, exit_code);
   add_eval(app, exit_code);
   add_bench(app, exit_code);
+  add_study(app, exit_code);
   add_tokenize(app);
   add_detokenize(app);
   add_inspect(app);

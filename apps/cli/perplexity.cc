@@ -12,7 +12,7 @@
 #include "apps/cli/progress.h"
 #include "apps/cli/report.h"
 #include "sift/core/error.h"
-#include "sift/tokenizer/tokenizer.h"
+#include "sift/eval/corpus.h"
 
 namespace sift::cli {
 namespace {
@@ -31,7 +31,7 @@ struct PerplexityCommand {
     JsonOutput json(output);
     const std::string text = read_text(text_file);
     const auto engine = load_engine(model);
-    const auto tokens = engine->tokenizer().encode(text, ParseSpecial::yes);
+    const auto tokens = corpus_tokens(*engine, text_file, text);
     catch_interrupts();
     const PerplexityResult result = evaluate(*engine, tokens);
     if (result.windows == 0) log_info("interrupted inside the first window");
@@ -106,7 +106,9 @@ void add_perplexity(CLI::App& root, int& exit_code) {
   app->footer(
       "Example:\n  sift perplexity --text wiki.test.raw --context 2048 --windows 16 --score "
       "second-half --attention sift");
-  app->add_option("--text", command->text_file, "file with the text, - for standard input")
+  app->add_option(
+         "--text", command->text_file,
+         "file with the text, or with documents as JSON lines (.jsonl), - for standard input")
       ->type_name("FILE")
       ->required();
   PerplexityOptions& options = command->options;

@@ -10,6 +10,7 @@
 #include "sift/transformer/transformer.h"
 
 namespace sift::cli {
+
 nlohmann::ordered_json engine_json(const Engine& engine) {
   return {{"model", engine.options().model_path},
           {"backend", engine.transformer().backend().name()},

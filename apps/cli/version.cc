@@ -11,16 +11,6 @@
 namespace sift::cli {
 namespace {
 
-/// What the kernel calls the processor, as in "AMD EPYC 9B45".
-std::string processor_name() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);) {
-    const std::size_t colon = line.find(": ");
-    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
-  }
-  return "a processor without a name";
-}
-
 std::string instruction_set_name() {
   if (cpu::best_instruction_set() == cpu::InstructionSet::avx512) {
     return "AVX-512 with VNNI, BF16 and VBMI";
@@ -31,6 +21,15 @@ std::string instruction_set_name() {
 }
 
 }  // namespace
+
+std::string processor_name() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    const std::size_t colon = line.find(": ");
+    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return "a processor without a name";
+}
 
 std::string version_text() {
   const BuildInformation build = build_information();

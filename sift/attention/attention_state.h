@@ -15,6 +15,7 @@
 #include "sift/attention/key_selector.h"
 #include "sift/attention/method_rules.h"
 #include "sift/attention/policy.h"
+#include "sift/attention/score_observer.h"
 #include "sift/attention/statistics.h"
 #include "sift/sifting/record_fit.h"
 
@@ -103,6 +104,11 @@ class AttentionState {
   /// layer: nothing pruned, all mass kept, all K and V rows read.
   void observe_dense(int layer, const RowIdentity& row);
 
+  /// Shows the scores of all rows from here on to `observer`; null ends it. Meanwhile no row is
+  /// gated. REQUIRES: the observer outlives the rows, and the policy evicts none.
+  void show_scores_to(ScoreObserver* observer) { observer_ = observer; }
+  ScoreObserver* score_observer() const { return observer_; }
+
   /// Keys of a row with `visible` keys that are kept or dropped by their score.
   std::int64_t eligible_keys(std::int64_t visible) const {
     return sift::eligible_keys(options_, visible);
@@ -153,6 +159,7 @@ class AttentionState {
   MethodOptions options_;                    ///< of the policy and `calibrate_`
   std::string notice_;
   std::int64_t last_settled_ = std::numeric_limits<std::int64_t>::max();
+  ScoreObserver* observer_ = nullptr;
   std::vector<HeadState> heads_;           ///< [layers, heads]
   std::vector<HeadRecords> records_;       ///< [layers, heads]; empty where fits need sums only
   std::optional<AutomaticWarmup> warmup_;  ///< while it decides

@@ -32,6 +32,10 @@ SIFT_HOST_DEVICE inline QuantilePosition quantile_position(std::int64_t count, d
 double ln_softmax_quantile(std::span<float> scores, double log_sum_exp, double tau);
 double ln_softmax_quantile(std::span<double> scores, double log_sum_exp, double tau);
 
+/// The same for each of `levels` at once: ln_quantiles [levels]. REQUIRES: levels ascend.
+void ln_softmax_quantiles(std::span<float> scores, double log_sum_exp,
+                          std::span<const double> levels, std::span<double> ln_quantiles);
+
 /// τ-quantile of the scores themselves, −∞ where it lies beside one. Reorders `scores`.
 /// REQUIRES: scores is not empty and holds no NaN.
 double raw_quantile(std::span<float> scores, double tau);

@@ -125,5 +125,24 @@ TEST(RawQuantile, InterpolatesBetweenScores) {
   EXPECT_EQ(raw_quantile(std::span(low), 1.0), 5);
 }
 
+TEST(Quantile, SeveralLevelsAtOnceEqualEachByItself) {
+  std::mt19937 random(3);
+  std::normal_distribution<float> normal;
+  const std::vector<double> levels = {0.01, 0.5, 0.5001, 0.75, 0.875, 0.99, 1};
+  for (const int count : {1, 2, 3, 4, 5, 17, 100, 1000}) {
+    for (const bool ties : {false, true}) {
+      std::vector<float> scores(count);
+      for (float& score : scores) score = ties ? std::round(normal(random)) : normal(random);
+      std::vector<float> copy = scores;
+      std::vector<double> all(levels.size());
+      ln_softmax_quantiles(copy, 1.5, levels, all);
+      for (std::size_t i = 0; i < levels.size(); ++i) {
+        copy = scores;
+        EXPECT_EQ(all[i], ln_softmax_quantile(copy, 1.5, levels[i])) << count << " " << levels[i];
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace sift

@@ -75,12 +75,15 @@ class CpuBackend final : public Backend {
   }
 
   void attend(int layer, const Batch& batch, Activations& activations) override {
+    omp_set_num_threads(options_.threads);
     for (const Segment& segment : batch.segments) {
       AttentionState& state = segment.sequence->attention();
       const CacheView cache = segment.sequence->view(layer);
       const float* query = activations.query.data() + segment.row_begin * query_width();
       float* output = activations.attended.data() + segment.row_begin * query_width();
-      if (batch.decode && segment.row_count == 1) {
+      // Decode kernels never hold all scores of a row, which an observer wants.
+      const bool steps = batch.decode && state.score_observer() == nullptr;
+      if (steps && segment.row_count == 1) {
         cpu::attend_decode(state, layer, cache, segment.identity(0), query, output,
                            decode_workspace_);
       } else {

@@ -181,6 +181,7 @@ void RowBlock::weigh_row(std::int64_t row) {
 
 bool RowBlock::weigh_visible(std::int64_t row) {
   if (!scan_row(row)) return false;
+  if (call_.state.score_observer() != nullptr) show_scores(row);
   if (call_.estimates()) {
     weigh_estimated(row);
   } else if (call_.span.sifts) {
@@ -211,19 +212,35 @@ bool RowBlock::is_usable(std::int64_t row, int group_head, const ScoreScan& scan
   return false;
 }
 
+// A copy of a row's scores in natural logarithms.
+std::span<float> RowBlock::natural_scores(std::int64_t row, int group_head) {
+  const std::span<float> copy(scratch_.copy.data(), static_cast<std::size_t>(call_.slots(row)));
+  const float* row_scores = scores(row, group_head);
+  std::transform(row_scores, row_scores + copy.size(), copy.begin(),
+                 [](float score) { return score * static_cast<float>(kLn2); });
+  return copy;
+}
+
+void RowBlock::show_scores(std::int64_t row) {
+  ScoreObserver& observer = *call_.state.score_observer();
+  const RowIdentity identity = call_.segment.identity(row);
+  if (!observer.wants(identity)) return;
+  for (int g = 0; g < group_; ++g) {
+    const float maximum = scratch_.scans[static_cast<std::size_t>(g)].maximum;
+    const double sum = sum_exp2(scores(row, g), identity.visible, maximum);
+    observer.take(call_.layer, head(g), identity, natural_scores(row, g),
+                  static_cast<double>(maximum) * kLn2 + std::log(sum));
+  }
+}
+
 void RowBlock::weigh_dense(std::int64_t row, int group_head) {
   const RowIdentity identity = call_.segment.identity(row);
   const float maximum = scratch_.scans[static_cast<std::size_t>(group_head)].maximum;
   float* row_scores = scores(row, group_head);
   HeadResult& result = call_.head_result(row, head(group_head));
   const bool records = call_.state.mode(identity) == RowMode::record;
-  const std::int64_t keys = call_.slots(row);
-  const std::span<float> copy(scratch_.copy.data(), static_cast<std::size_t>(keys));
-  if (records) {
-    std::transform(row_scores, row_scores + keys, copy.begin(),
-                   [](float score) { return score * static_cast<float>(kLn2); });
-  }
-  const double sum = replace_exp2(row_scores, keys, maximum);
+  const std::span<float> copy = records ? natural_scores(row, group_head) : std::span<float>();
+  const double sum = replace_exp2(row_scores, call_.slots(row), maximum);
   if (records) {
     const double log_sum_exp = static_cast<double>(maximum) * kLn2 + std::log(sum);
     result.ln_theta = policy_.threshold == Threshold::raw

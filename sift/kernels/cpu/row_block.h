@@ -144,6 +144,8 @@ class RowBlock {
   bool weigh_visible(std::int64_t row);
   bool scan_row(std::int64_t row);
   bool is_usable(std::int64_t row, int group_head, const ScoreScan& scan);
+  std::span<float> natural_scores(std::int64_t row, int group_head);
+  void show_scores(std::int64_t row);
   bool weigh_retained(std::int64_t row);
   void weigh_dense(std::int64_t row, int group_head);
   void weigh_sifted(std::int64_t row);

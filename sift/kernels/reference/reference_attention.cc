@@ -275,6 +275,7 @@ class Group {
       const float* head_query = query.data() + head * dim_;
       const Scores scores = score_keys(head_query, keys_, dim_, layer_, head);
       if (mode == RowMode::record) record(head, scores);
+      show(head, scores);
       const std::vector<double> result = mode != RowMode::sift ? attend_all(scores)
                                          : estimates ? sift_estimated(head, head_query, scores)
                                                      : sift_exactly(head, scores);
@@ -324,6 +325,13 @@ class Group {
                   policy.threshold == Threshold::raw
                       ? raw_quantile(copy, policy.tau)
                       : ln_softmax_quantile(copy, scores.log_sum_exp, policy.tau));
+  }
+
+  void show(int head, const Scores& scores) const {
+    ScoreObserver* observer = state_.score_observer();
+    if (observer == nullptr || !observer->wants(row_)) return;
+    std::vector<float> copy(scores.values.begin(), scores.values.end());
+    observer->take(layer_, head, row_, copy, scores.log_sum_exp);
   }
 
   std::vector<double> attend_all(const Scores& scores) const {
