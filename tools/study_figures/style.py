@@ -9,9 +9,11 @@ matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
 
 TEXT_NAMES = {"wikitext2": "WikiText-2", "c4": "C4"}
-# Paul Tol's bright colours, which people who are colour-blind can tell apart.
-COLOURS = ["#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#777777", "#000000"]
-MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
+# Paul Tol's bright colours and two of his light ones, which people who are colour-blind can tell
+# apart.
+COLOURS = ["#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#777777", "#000000",
+           "#EE8866", "#44BB99"]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*", "h", "<"]
 
 pyplot.rcParams.update({
     "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "legend.fontsize": 8,
