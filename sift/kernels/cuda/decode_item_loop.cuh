@@ -31,7 +31,7 @@ __device__ inline WarpPart part_of_keys(const Item& item, int warp) {
 }
 
 /// Waits, each warp by itself, until what an item of candidates or values needs of its unit is
-/// there.
+/// there. Blocks that it waits for have begun: see work_on_items.
 __device__ inline void wait_for_unit(const DecodeArguments& a, const DecodeWorkspace& w,
                                      const Item& item) {
   if (threadIdx.x % kWarpThreads == 0) {
@@ -46,9 +46,9 @@ __device__ inline void wait_for_unit(const DecodeArguments& a, const DecodeWorks
 }
 
 /// Items of scores, candidates or values (Worker::kWork), one after another: first the one that has
-/// the block's number, then what it claims; `claimed` counts claims. Most launches have a block for
-/// each item, so that the device deals them, and blocks of the next kernel begin as places become
-/// free.
+/// the block's number, then what it claims; `claimed` counts claims. A launch has the blocks that
+/// fit the device, or fewer where there are fewer items; blocks of the next kernel begin as places
+/// become free.
 ///
 /// Blocks of the step's first launch wait before they do anything. So what came before this step is
 /// complete when later launches begin; and since these begin when all blocks of the launch before

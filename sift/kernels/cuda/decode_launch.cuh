@@ -58,7 +58,7 @@ struct DecodeKernelSet {
     return format.block == 32 ? kEstimates<32> : kEstimates < kDim % 64 == 0 ? 64 : 32 > ;
   }
   static std::size_t estimates_shared(int batch) {
-    return shared_bytes<ScoresShared<Shadows<32>, kMostHeads>>(batch);  // of all formats
+    return shared_bytes<ScoresShared<Shadows<32>, kMostHeads>>(batch);  // the same for all formats
   }
   static constexpr auto* kCandidates = candidates_kernel<T, kDim, kMostHeads>;
   template <bool kOfCandidates>
